@@ -28,7 +28,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 out = pathlib.Path(scratch) / "tokens"
                 command = [ROOT / "target/release/pixtok", "encode", run, "--data", ROOT / "data/photos96/train", "--out", out]
-                command += ["--format", "npy", "--batch-size", str(batch), "--threads", str(threads)]
+                # The photographs at their own size, as in training.
+                command += ["--resize", "96", "--format", "npy", "--batch-size", str(batch), "--threads", str(threads)]
                 subprocess.run(command, check=True, capture_output=True)
                 tokens = np.load(out / "tokens.npy")
             if first is None:

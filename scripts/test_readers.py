@@ -303,6 +303,35 @@ def check_captions(run: Path, data: Path) -> int:
     return wrong
 
 
+def check_features(run: Path, data: Path) -> int:
+    """Whether `datasets` shows the classes and the length of the lists, and pyarrow the length."""
+    names = sorted(path.name for path in data.iterdir() if path.is_dir())
+    wrong = 0
+    for format_, load in {"jsonl": load_json, "parquet": load_parquet}.items():
+        folder = Path(SCRATCH.name) / "features" / format_
+        pixtok("encode", run, "--data", data, "--out", folder, "--format", format_, "--shard-rows", "40")
+        sidecar, loaded = tokens.read_sidecar(folder), load(folder)
+        label, ids = loaded.features["label"], loaded.features["tokens"]
+        rows = zip(loaded, tokens.read_tokens(folder))
+        fine = (
+            names == label.names == sidecar["source"]["classes"]
+            and (ids.length, ids.feature.dtype) == (sidecar["length"], "uint16")
+            and all(
+                theirs["label"] == ours["label"]
+                and names[ours["label"]] == ours["key"].split("/")[0]
+                and theirs["tokens"] == ours["ids"].tolist()
+                for theirs, ours in rows
+            )
+        )
+        if format_ == "parquet":
+            for path in folder.glob("*.parquet"):
+                column = pyarrow.parquet.read_schema(path).field("tokens").type
+                fine = fine and column.list_size == sidecar["length"]
+        wrong += not fine
+        print(f"{'OK' if fine else 'DIFFERS':8} features {format_:11} datasets", flush=True)
+    return wrong
+
+
 def check_parts(run: Path, data: Path, expected: list[Row]) -> int:
     """Whether MosaicML joins the indices of a job's parts without changes to them."""
     folder = Path(SCRATCH.name) / "parts"
@@ -359,6 +388,7 @@ def main() -> None:
     wrong = sum(case.check() for case in cases)
     wrong += check_generated(cases[1])
     wrong += check_captions(scratch / "one", square)
+    wrong += check_features(scratch / "one", few)
     wrong += check_parts(scratch / "one", square, cases[0].expected)
     sys.exit(f"{wrong} readers differ" if wrong else 0)
 

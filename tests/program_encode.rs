@@ -19,6 +19,8 @@ mod keys;
 mod labels;
 #[path = "encode/merge.rs"]
 mod merge;
+#[path = "encode/splits.rs"]
+mod splits;
 #[path = "encode/ways.rs"]
 mod ways;
 

@@ -426,11 +426,11 @@ def parquet(shard: Shard) -> Iterator[dict]:
     part = f"-{shard.number:05}-of-{shard.total:05}"
     with pyarrow.parquet.ParquetFile(shard.folder / f"train{part}.parquet") as file:
         for batch in file.iter_batches():
-            tokens = batch.column("tokens")
-            values, offsets = tokens.values.to_numpy(), tokens.offsets.to_numpy()
-            for at, line in enumerate(batch.drop_columns("tokens").to_pylist()):
+            # An array for each row, whether or not the lists have a fixed length.
+            tokens = batch.column("tokens").to_numpy(zero_copy_only=False)
+            for ids, line in zip(tokens, batch.drop_columns("tokens").to_pylist()):
                 line["json"] = json.loads(line["json"]) if line.get("json") else None
-                yield shard.row(line, narrowed(values[offsets[at] : offsets[at + 1]], shard.dtype))
+                yield shard.row(line, narrowed(ids, shard.dtype))
 
 
 def webdataset(shard: Shard) -> Iterator[dict]:

@@ -2,8 +2,8 @@
 //! one process in the folder of a comparison. The system drops the lock when the process ends, in
 //! whatever way.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::Path;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
 
 use super::error::Error;
 
@@ -12,6 +12,7 @@ const FILE: &str = ".lock";
 /// A lock, held as long as this value lives.
 #[derive(Debug)]
 pub struct Lock {
+    path: PathBuf,
     _file: File,
 }
 
@@ -31,9 +32,18 @@ impl Lock {
             .open(&path)
             .map_err(|source| Error::NotWritable { folder: folder.to_owned(), source })?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => Ok(Lock { path, _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::InUse { folder: folder.to_owned() }),
             Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
+        }
+    }
+
+    /// Removes the lock's file, and the folder if nothing else is in it. What cannot be removed
+    /// stays.
+    pub fn remove_with_folder(self) {
+        let _ = fs::remove_file(&self.path);
+        if let Some(folder) = self.path.parent() {
+            let _ = fs::remove_dir(folder);
         }
     }
 }

@@ -18,7 +18,7 @@ use prepare::PREPARE_HELP;
 pub use prepare::{OriginalFit, PrepareArgs};
 use share::{CODEBOOK_HELP, EXPORT_HELP};
 pub use share::{CodebookArgs, ExportArgs};
-use tokens::{DECODE_HELP, ENCODE_HELP};
+use tokens::{DECODE_HELP, ENCODE_HELP, ENCODE_LONG_HELP};
 pub use tokens::{
     DecodeArgs, EncodeArgs, FitChoice, IdArgs, ImageArgs, InspectArgs, KeyPrefix, MergeArgs, TakeArgs,
 };
@@ -29,6 +29,10 @@ use crate::sweep::WORK_COMMAND;
 use crate::train::Weights;
 use pixtok_torch::{DeviceChoice, Precision};
 
+/// Headings of flags that several commands share.
+const WEIGHTS: &str = "Weights";
+const DEVICE: &str = "Device";
+
 /// Train, compare and run discrete image tokenizers.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -36,7 +40,7 @@ pub struct Cli {
     /// Print only warnings, errors and what is skipped; no notes, no progress
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Also print versions, device, threads and kernels; with compare, also each command it runs
+    /// Also print versions, device, threads and kernels; compare: also each command
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
     /// The command to run.
@@ -63,7 +67,7 @@ pub enum Command {
     #[command(after_help = PREPARE_HELP)]
     Prepare(PrepareArgs),
     /// Encode images into token files for training stacks
-    #[command(after_help = ENCODE_HELP)]
+    #[command(after_help = ENCODE_HELP, after_long_help = ENCODE_LONG_HELP)]
     Encode(EncodeArgs),
     /// Decode token files back into images
     #[command(after_help = DECODE_HELP)]
@@ -200,12 +204,14 @@ pub struct TrainArgs {
 /// Which images of Parquet files, tars or lists to use.
 #[derive(Debug, Clone, Args)]
 pub struct PickArgs {
-    /// The split to use if Parquet files have several (train-…, validation-…, test-…, or folders
-    /// with these names)
+    /// The split to use if Parquet files have several
+    ///
+    /// Their names begin with it (train-…, validation-…, test-…), or are in folders of these names.
     #[arg(long, value_name = "NAME")]
     pub split: Option<String>,
-    /// The column with the images; in tars the file extension, in lists the field with the paths
-    /// [default: image, img, jpg, png or similar]
+    /// Column, ending or field of the images [default: image, jpg or similar]
+    ///
+    /// The column of Parquet files, the file extension in tars, the field with the paths in lists.
     #[arg(long, value_name = "NAME")]
     pub image_column: Option<String>,
 }
@@ -213,26 +219,34 @@ pub struct PickArgs {
 /// Arguments of every command that computes.
 #[derive(Debug, Clone, Args)]
 pub struct ComputeArgs {
-    /// cpu, cuda, cuda:N, or auto for the first CUDA device if there is one, otherwise the CPU
-    #[arg(long, default_value = "auto")]
+    /// cpu, cuda, cuda:N, or auto (CUDA if there is a device)
+    #[arg(long, default_value = "auto", help_heading = DEVICE)]
     pub device: DeviceChoice,
-    /// CPU threads for libtorch [default: libtorch's choice, one per core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    /// CPU threads for libtorch [default: its own choice, one per core]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(i32).range(1..=4096),
+        help_heading = DEVICE
+    )]
     pub threads: Option<i32>,
 }
 
 /// Arguments of the commands that use a trained tokenizer: which weights, and how to compute.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Which checkpoint of a run: last, best or step-N. best is chosen by train.best_metric of the
-    /// raw weights, even with --weights ema
-    #[arg(long, default_value = "last")]
+    /// Which checkpoint of a run: last, best or step-N
+    ///
+    /// best is chosen by train.best_metric of the raw weights, even with --weights ema.
+    #[arg(long, value_name = "WHICH", default_value = "last", help_heading = WEIGHTS)]
     pub checkpoint: Which,
-    /// Which weights of a run: raw, or ema for the moving average (needs train.ema_decay)
-    #[arg(long, default_value = "raw")]
+    /// Weights of a run: raw, or ema for the moving average
+    ///
+    /// The moving average needs train.ema_decay.
+    #[arg(long, value_name = "WHICH", default_value = "raw", help_heading = WEIGHTS)]
     pub weights: Weights,
     /// Precision of the computation: fp32 or bf16
-    #[arg(long, default_value = "fp32")]
+    #[arg(long, value_name = "TYPE", default_value = "fp32", help_heading = WEIGHTS)]
     pub precision: Precision,
     /// Where and how to compute.
     #[command(flatten)]

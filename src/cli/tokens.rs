@@ -12,12 +12,26 @@ use pixtok_base::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
 use pixtok_torch::Precision;
 
+/// The headings of the flags of `pixtok encode`.
+const INPUT: &str = "Input";
+const PICTURES: &str = "Pictures";
+const IDS: &str = "Ids";
+const OUTPUT: &str = "Output";
+const JOB: &str = "Job";
+
 pub(super) const ENCODE_HELP: &str = "\
+Examples:
+  pixtok encode checkpoints/photos96-fsq --data ~/pictures --out tokens --format parquet
+  pixtok encode RUN --data list.jsonl --out tokens --format raw --vocab-offset 32000 --append-eod 2
+The same command goes on where it was stopped. --help lists all flags, with more examples.";
+
+pub(super) const ENCODE_LONG_HELP: &str = "\
 Examples:
   pixtok encode checkpoints/photos96-fsq --data ~/pictures --out tokens --format parquet
   pixtok encode checkpoints/photos96-fsq --data cc12m/ --out tokens --format webdataset --verify
   pixtok encode checkpoints/photos96-fsq --data list.jsonl --out tokens --format megatron --vocab-offset 32000 --append-eod 2
   pixtok encode checkpoints/photos96-fsq --data ~/pictures --out tokens --format jsonl --fit whole --preset show-o
+  pixtok encode checkpoints/photos96-fsq --data ~/pictures --out tokens --format raw --val-share 0.01
   torchrun --no-python --nproc-per-node 8 pixtok encode RUN --data cc12m/ --out tokens --format mds
 
 Run the same command again to continue after an interruption. Finished shards are kept.";
@@ -35,52 +49,90 @@ header in a .bin. The first ids of the framing may be missing, the last ones too
 /// Arguments of `pixtok encode`.
 #[derive(Debug, Args)]
 pub struct EncodeArgs {
-    /// A run folder, a folder with a config.toml and a model.safetensors, or an adapter (.toml) of
-    /// a TorchScript pair
+    /// A run folder, a model folder, or an adapter (.toml) of a TorchScript pair
+    ///
+    /// A model folder has a config.toml and a model.safetensors, as `pixtok export` writes it.
     pub tokenizer: PathBuf,
     /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Images: a folder, a WebDataset .tar or a folder of them, a Hugging Face .parquet or a folder
-    /// of them, or a .jsonl list of paths
-    #[arg(long, value_name = "PATH")]
+    /// Images: a folder, tars, Parquet files or a .jsonl list
+    ///
+    /// A folder of images, a WebDataset .tar or a folder of them, a Hugging Face .parquet or a
+    /// folder of them, or a .jsonl list of paths.
+    #[arg(long, value_name = "PATH", help_heading = INPUT)]
     pub data: PathBuf,
     /// Which images, labels and captions to use.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = INPUT)]
     pub take: TakeArgs,
-    /// Folder for the token files. With --shard, each part writes to its own folder in it
-    #[arg(long, value_name = "DIR")]
-    pub out: PathBuf,
-    /// Format of the token files.
-    #[arg(long, help = format_help())]
-    pub format: FormatKind,
+    /// shard: begin each key with the name of its tar
+    ///
+    /// The name is followed by a slash. It is for tars that each number their keys from 0.
+    #[arg(
+        long,
+        value_name = "WHAT",
+        help_heading = INPUT,
+        hide_possible_values = true,
+        hide_short_help = true
+    )]
+    pub key_prefix: Option<KeyPrefix>,
     /// How images are prepared.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = PICTURES)]
     pub images: ImageArgs,
     /// How codes become stored ids.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = IDS)]
     pub ids: IdArgs,
+    /// Folder for the token files
+    ///
+    /// With --val-share, each of the two sets has its own folder in it; with --shard, each part.
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    pub out: PathBuf,
+    /// Format of the token files.
+    #[arg(long, value_name = "FORMAT", help_heading = OUTPUT, help = format_help())]
+    pub format: FormatKind,
+    /// Write two sets, OUT/train and OUT/val, this share of the images in val
+    ///
+    /// A number above 0 and below 1, for instance 0.01. A hash of its key decides where an image
+    /// goes, so that it stays there when others are added. Its mirror image goes to the same set.
+    #[arg(long, value_name = "SHARE", value_parser = share, help_heading = OUTPUT)]
+    pub val_share: Option<f64>,
     /// Rows per shard [default: 10000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), conflicts_with = "shard_bytes")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        conflicts_with = "shard_bytes",
+        help_heading = OUTPUT
+    )]
     pub shard_rows: Option<u64>,
     /// Approximate bytes of ids per shard, instead of --shard-rows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = OUTPUT,
+        hide_short_help = true
+    )]
     pub shard_bytes: Option<u64>,
-    /// Encode only part I of N, counted from 0. The key of an image decides which part it belongs
-    /// to [default: taken from the environment of torchrun, srun, mpirun or an indexed Kubernetes
-    /// job, otherwise everything]
-    #[arg(long, value_name = "I/N")]
+    /// Encode only part I of N, counted from 0 [default: by the launcher]
+    ///
+    /// The key of an image decides which part it belongs to. Without the flag, the environment of
+    /// torchrun, srun, mpirun or an indexed Kubernetes job tells the part; otherwise everything is
+    /// encoded.
+    #[arg(long, value_name = "I/N", help_heading = JOB)]
     pub shard: Option<Part>,
-    /// shard: begin each key with the name of its tar and a slash, for tars that each number their
-    /// keys from 0
-    #[arg(long, value_name = "WHAT")]
-    pub key_prefix: Option<KeyPrefix>,
     /// Images per batch [default: the config's eval.batch_size]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = JOB)]
     pub batch_size: Option<u32>,
-    /// Read rows of the finished files back and compare them with the codes of their images
-    #[arg(long)]
+    /// Read rows of the files back and compare them with their images' codes
+    #[arg(long, help_heading = JOB)]
     pub verify: bool,
+}
+
+/// Parses a share above 0 and below 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.trim().parse().ok().filter(|&share: &f64| share > 0.0 && share < 1.0);
+    share.ok_or_else(|| "give a number above 0 and below 1, like 0.01".to_owned())
 }
 
 /// What keys begin with.
@@ -96,17 +148,20 @@ pub struct TakeArgs {
     /// Which images to use.
     #[command(flatten)]
     pub pick: PickArgs,
-    /// The column with the labels; in tars the file extension, in lists and metadata the field
-    /// [default: label, cls or similar]. Labels that are not whole numbers are class names, which
-    /// are numbered in sorted order
+    /// Column, ending or field of the labels [default: label, cls or similar]
+    ///
+    /// The column of Parquet files, the file extension in tars, the field in lists and metadata.
+    /// Labels that are not whole numbers are class names, which are numbered in sorted order.
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
-    /// The column, file extension or field with the captions [default: in each row the first of
-    /// text, caption, txt and captions that is present]
+    /// Column, ending or field of the captions [default: text, caption, …]
+    ///
+    /// By default, in each row the first of text, caption, txt and captions that is present.
     #[arg(long, value_name = "NAME")]
     pub text_column: Option<String>,
-    /// A file with the class names, one per line. They are numbered in this order instead of in
-    /// sorted order
+    /// Class names, one per line, numbered in this order
+    ///
+    /// Without it, names are numbered in sorted order.
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
 }
@@ -114,19 +169,23 @@ pub struct TakeArgs {
 /// Arguments for how a picture is prepared before it is encoded.
 #[derive(Debug, Args)]
 pub struct ImageArgs {
-    /// centre: resize, and crop at the centre to the image size; whole: keep the whole picture and
-    /// its shape, with each side rounded to a multiple of the downsampling factor
-    #[arg(long, value_name = "HOW", default_value = "centre")]
+    /// centre: cropped to the image size; whole: all of it
+    ///
+    /// centre: resize the short side to the image size, and crop at the centre. whole: keep the
+    /// whole picture and its shape, with each side rounded to a multiple of the downsampling factor.
+    #[arg(long, value_name = "HOW", default_value = "centre", hide_possible_values = true)]
     pub fit: FitChoice,
-    /// Side of the images in pixels, instead of the config's data.image_size. The picture is then
-    /// resized before the crop only if --resize is given
+    /// Side of the images, instead of the config's data.image_size
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub image_size: Option<u32>,
-    /// Resize the picture's short side to this before the crop, instead of the config's
-    /// data.resize; ignored with --fit whole
+    /// Resize the short side to this first [default: the image size]
+    ///
+    /// By default as little as possible is cut. With the config's data.resize, pictures are prepared
+    /// as `pixtok eval` and `pixtok prepare` do. With --fit whole, the default is the picture's own
+    /// size.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_SIDE)))]
     pub resize: Option<u32>,
-    /// Also encode the mirror image of each picture, with ~flip appended to its key
+    /// Also encode the mirror image of each picture, under KEY~flip
     #[arg(long)]
     pub flip: bool,
 }
@@ -143,8 +202,10 @@ pub enum FitChoice {
 /// Arguments for how codes become stored ids.
 #[derive(Debug, Args)]
 pub struct IdArgs {
-    /// Vocabulary and framing of a published model: raw, llamagen, janus, show-o, emu3, chameleon,
-    /// lumina-mgpt or unified-io-2. Other flags override single ids of it
+    /// Vocabulary and framing of a published model, such as show-o or emu3
+    ///
+    /// raw, llamagen, janus, show-o, emu3, chameleon, lumina-mgpt or unified-io-2. Other flags
+    /// override single ids of it.
     #[arg(long, value_name = "MODEL")]
     pub preset: Option<Preset>,
     /// Code i becomes id N + i
@@ -153,56 +214,63 @@ pub struct IdArgs {
     /// Code i becomes the i-th id of this file, a JSON array
     #[arg(long, value_name = "FILE")]
     pub vocab_map: Option<PathBuf>,
-    /// Refuse ids that are not below this. --format raw also chooses its number type by it, as
-    /// OLMo-core does
+    /// Refuse ids that are not below this
+    ///
+    /// --format raw also chooses its number type by it, as OLMo-core does.
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<u64>,
-    /// Number type of the ids, in formats that leave the choice: u16, or i32, which reads the same
-    /// as uint32 [default: u16 if the largest id is below 65499; with raw and --vocab-size, u16 if
-    /// that size is at most 65536]
+    /// Number type, where a format leaves the choice: u16 or i32 [default: u16 if ids fit]
+    ///
+    /// i32 reads the same as uint32. The default is u16 if the largest id is below 65499; with raw
+    /// and --vocab-size, u16 if that size is at most 65536.
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,
     /// Id at the very beginning (beginning of sequence)
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub bos: Option<u32>,
     /// Id where the image begins
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub boi: Option<u32>,
     /// Id before the first code, after the size
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub img: Option<u32>,
     /// Id after every row of the grid, including the last
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub eol: Option<u32>,
     /// Id after the last row
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub eof: Option<u32>,
     /// Id where the image ends
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub eoi: Option<u32>,
     /// Id at the very end (end of sequence)
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide_short_help = true)]
     pub eos: Option<u32>,
-    /// Id that ends the document
-    #[arg(long, value_name = "ID")]
+    /// Id that ends the document (--help: ids at other places)
+    #[arg(long, value_name = "ID", long_help = "Id that ends the document")]
     pub append_eod: Option<u32>,
-    /// How ids state the size of the grid: none; grid:BASE[:DIV] for BASE + h/DIV and BASE + w/DIV;
-    /// text:ID,… for h*w spelt with the ids of 0 to 9 and of *
-    #[arg(long, value_name = "HOW")]
+    /// How ids state the size of the grid
+    ///
+    /// none; grid:BASE[:DIV] for BASE + h/DIV and BASE + w/DIV; text:ID,… for h*w spelt with the ids
+    /// of 0 to 9 and of *.
+    #[arg(long, value_name = "HOW", hide_short_help = true)]
     pub size_tokens: Option<SizeTokens>,
     /// Store the digits of each index (FSQ, LFQ, BSQ) instead of the index
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub digits: bool,
-    /// Order of several codebooks or digits: interleaved (all those of one position together) or
-    /// stacked (one grid after the other) [default: interleaved]
-    #[arg(long, value_name = "ORDER")]
+    /// Order of several codebooks or digits: interleaved or stacked
+    ///
+    /// interleaved: all those of one position together; stacked: one grid after the other [default:
+    /// interleaved].
+    #[arg(long, value_name = "ORDER", hide_short_help = true)]
     pub arrange: Option<Arrangement>,
-    /// With --format jsonl: write tokens as one string of names, for instance '<|visual token
-    /// {:06}|>', and write added_tokens.json
-    #[arg(long, value_name = "PATTERN")]
+    /// With --format jsonl: write tokens as one string of names
+    ///
+    /// For instance '<|visual token {:06}|>'. added_tokens.json maps the names to ids.
+    #[arg(long, value_name = "PATTERN", hide_short_help = true)]
     pub token_names: Option<String>,
     /// With --format raw: also write where each document ends
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub document_index: bool,
 }
 
@@ -263,19 +331,27 @@ pub struct InspectArgs {
 /// Arguments of `pixtok merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The folders of all parts of one division, folders that hold them, or whole sets. Their rows
-    /// follow each other in this order
+    /// All parts of one division, folders that hold them, or whole sets
+    ///
+    /// The rows follow each other in this order.
     #[arg(required = true)]
     pub parts: Vec<PathBuf>,
-    /// Merge some parts of a division although others are missing. The sidecar lists the missing
-    /// ones
-    #[arg(long)]
+    /// Merge some parts of a division although others are missing
+    ///
+    /// The sidecar lists the missing ones.
+    #[arg(long, help_heading = INPUT)]
     pub partial: bool,
     /// Folder for the merged set
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: PathBuf,
     /// Rows per shard.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help = merged_rows_help())]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = OUTPUT,
+        help = merged_rows_help()
+    )]
     pub shard_rows: Option<u64>,
 }
 
@@ -286,7 +362,7 @@ fn format_help() -> String {
         aliases => format!("{kind} (also called {})", aliases.join(", ")),
     };
     let names: Vec<String> = FormatKind::ALL.iter().map(named).collect();
-    format!("Format of the token files: {}", names.join(", "))
+    names.join(", ")
 }
 
 fn merged_rows_help() -> String {
@@ -296,25 +372,68 @@ fn merged_rows_help() -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
+    use clap::CommandFactory as _;
 
-    use super::super::Cli;
     use super::*;
+    use crate::cli::Cli;
+
+    /// The help that `-h` prints on a terminal of 100 columns.
+    fn short(name: &str) -> String {
+        let mut cli = Cli::command().term_width(100);
+        cli.build();
+        cli.find_subcommand_mut(name).unwrap().render_help().to_string()
+    }
+
+    #[test]
+    fn the_short_help_of_encode_is_grouped_and_fits_a_screen() {
+        let help = short("encode");
+        assert!(help.lines().count() <= 60, "{} lines:\n{help}", help.lines().count());
+        let places: Vec<usize> = ["Weights", "Device", "Input", "Pictures", "Ids", "Output", "Job"]
+            .iter()
+            .map(|heading| {
+                help.find(&format!("\n{heading}:\n")).unwrap_or_else(|| panic!("{heading}: {help}"))
+            })
+            .collect();
+        assert!(places.is_sorted(), "{help}");
+        for flag in
+            ["--data", "--label-column", "--fit", "--vocab-offset", "--out", "--val-share", "--verify"]
+        {
+            assert!(help.contains(flag), "{flag} is missing:\n{help}");
+        }
+        // One line a flag.
+        let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+        assert!(options.count() >= 30, "{help}");
+        assert!(!help.contains("--bos"), "{help}");
+    }
+
+    #[test]
+    fn the_other_commands_on_tokens_have_short_help_too() {
+        for name in ["decode", "inspect", "merge"] {
+            let help = short(name);
+            assert!(help.lines().count() <= 60, "{name}: {} lines:\n{help}", help.lines().count());
+        }
+    }
 
     #[test]
     fn help_has_every_format() {
-        let help = |verb: &str| {
-            let printed = Cli::try_parse_from(["pixtok", verb, "-h"]).unwrap_err().to_string();
-            printed.split_whitespace().collect::<Vec<_>>().join(" ")
-        };
-        let encode = help("encode");
-        assert!(encode.contains("token files: npy, raw (also called nanogpt, bin), jsonl, "), "{encode}");
+        let joined = |name: &str| short(name).split_whitespace().collect::<Vec<_>>().join(" ");
+        let encode = joined("encode");
+        assert!(encode.contains("npy, raw (also called nanogpt, bin), jsonl, "), "{encode}");
         for kind in FormatKind::ALL {
             assert!(encode.contains(&kind.to_string()), "{kind} is missing: {encode}");
         }
-        let merge = help("merge");
+        let merge = joined("merge");
         for part in ["[default: one shard for npy, raw, jsonl", ", otherwise 10000]"] {
             assert!(merge.contains(part), "{merge}");
+        }
+    }
+
+    #[test]
+    fn shares_lie_between_0_and_1() {
+        for (text, share) in
+            [("0.01", Some(0.01)), (" .5", Some(0.5)), ("0", None), ("1", None), ("NaN", None)]
+        {
+            assert_eq!(share(text).ok(), share, "{text}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `pixtok encode`: encodes images to token files.
 
-use std::path::Path;
+use std::fmt::Write as _;
 
 use anyhow::Result;
 use indicatif::DecimalBytes;
@@ -8,13 +8,14 @@ use indicatif::DecimalBytes;
 use super::progress::Bar;
 use super::{print, tell};
 use crate::cli::{EncodeArgs, FitChoice, IdArgs, TakeArgs};
-use crate::export::{self, EncodeOptions, Encoded, Finished, IdOptions, TakeOptions};
+use crate::export::{self, EncodeOptions, Encoded, IdOptions, TakeOptions, Written, preparation, share_kept};
 
 /// Encodes what has not been encoded yet and returns the exit code.
 pub(super) fn run(args: EncodeArgs) -> Result<u8> {
     match export::encode(&options(args), tell(), &mut Bar::default())? {
-        Encoded::Whole { finished, folder, sidecar } => {
-            print(&summary(&finished, &folder, &sidecar)).map(|()| 0)
+        Encoded::Whole(sets) => {
+            let text: Vec<String> = sets.iter().map(summary).collect();
+            print(&text.join("\n")).map(|()| 0)
         }
         Encoded::Stopped(signal) => {
             tell().note("stopped; the same command goes on after the last whole shard");
@@ -41,6 +42,7 @@ fn options(args: EncodeArgs) -> EncodeOptions {
         shard_rows: args.shard_rows,
         shard_bytes: args.shard_bytes,
         part: args.shard,
+        val_share: args.val_share,
         prefix_keys: args.key_prefix.is_some(),
         batch_size: args.batch_size,
         verify: args.verify,
@@ -74,30 +76,45 @@ fn ids(args: IdArgs) -> IdOptions {
     }
 }
 
-fn summary(finished: &Finished, folder: &Path, sidecar: &Path) -> String {
-    let counts = &finished.sidecar.counts;
-    let rows = if finished.sidecar.views > 1 { format!(" ({} rows)", counts.rows) } else { String::new() };
-    let skipped: u64 = counts.skipped.values().sum();
-    let listed = if skipped > 0 {
-        format!(
-            "skipped    {skipped} images that could not be used, listed in {}\n",
-            folder.join("skipped.jsonl").display()
-        )
-    } else {
-        String::new()
+fn summary(Written { finished, folder, sidecar: path }: &Written) -> String {
+    let (sidecar, counts) = (&finished.sidecar, &finished.sidecar.counts);
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<10} {value}");
     };
+    if let Some(split) = &sidecar.source.split {
+        line("set", format!("{}, {}", split.name, folder.display()));
+    }
+    let rows = if sidecar.views > 1 { format!(" ({} rows)", counts.rows) } else { String::new() };
+    line("images", format!("{}{rows}", counts.images));
+    let kept = finished.kept.map_or_else(String::new, |kept| format!("; {}", share_kept(sidecar, kept)));
+    line("pictures", preparation(sidecar) + &kept);
+    line("tokens", counts.tokens.to_string());
     let per_image = |bytes: u64| bytes as f64 / counts.images.max(1) as f64;
-    format!(
-        "images     {}{rows}\ntokens     {}\nfiles      {} in {} shard(s), {:.0} bytes an image\nzstd       {} of ids, {:.0} bytes an image, {:.2} \
-         bits a token\n{listed}sidecar    {}\n",
-        counts.images,
-        counts.tokens,
-        DecimalBytes(finished.bytes),
-        finished.sidecar.shard_rows.len(),
-        per_image(finished.bytes),
-        DecimalBytes(finished.zstd_bytes),
-        per_image(finished.zstd_bytes),
-        8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64,
-        sidecar.display(),
-    )
+    line(
+        "files",
+        format!(
+            "{} in {} shard(s), {:.0} bytes an image",
+            DecimalBytes(finished.bytes),
+            sidecar.shard_rows.len(),
+            per_image(finished.bytes)
+        ),
+    );
+    line(
+        "zstd",
+        format!(
+            "{} of ids, {:.0} bytes an image, {:.2} bits a token",
+            DecimalBytes(finished.zstd_bytes),
+            per_image(finished.zstd_bytes),
+            8.0 * finished.zstd_bytes as f64 / counts.tokens.max(1) as f64
+        ),
+    );
+    let skipped: u64 = counts.skipped.values().sum();
+    if skipped > 0 {
+        let list = folder.join("skipped.jsonl");
+        line("skipped", format!("{skipped} images that could not be used, listed in {}", list.display()));
+    }
+    line("sidecar", path.display().to_string());
+    text
 }

@@ -7,25 +7,29 @@ use anyhow::Result;
 
 use super::print;
 use crate::cli::InspectArgs;
-use crate::export::changes;
-use pixtok_tokens::{Row, Sidecar, StatedVocabulary, TokenSet};
+use crate::export::{changes, preparation, share_kept, share_of_row};
+use pixtok_tokens::{Framing, Row, Sidecar, SizeTokens, StatedVocabulary, TokenSet, Vocabulary};
 
 /// The number of ids of the first row that are shown.
 const SHOWN: usize = 24;
-/// The number of most frequent ids that are shown.
+/// The number of most frequent codes, and of special ids, that are shown.
 const FREQUENT: usize = 8;
 
-/// Prints sidecar, counts, grid, frequencies of ids, and the first row of each set at the path.
+/// Prints sidecar, counts, grid, frequencies of codes and special ids, and the first row of each
+/// set at the path.
 pub(super) fn run(args: &InspectArgs) -> Result<()> {
     for (number, set) in TokenSet::find(&args.tokens)?.into_iter().enumerate() {
         let mut text = if number > 0 { "\n".to_owned() } else { String::new() };
         text += &stated(&set);
+        let vocabulary = set.sidecar.vocabulary(&set.folder)?;
         let mut first: Option<Row> = None;
         let (mut rows, mut tokens, mut counts) = (0u64, 0u64, BTreeMap::<u32, u64>::new());
+        let mut kept = 0.0;
         for row in set.rows() {
             let row = row?;
             rows += 1;
             tokens += row.ids.len() as u64;
+            kept += share_of_row(&set.sidecar, &row);
             for &id in &row.ids {
                 *counts.entry(id).or_default() += 1;
             }
@@ -33,7 +37,10 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         }
         let shards = set.shards.len();
         line(&mut text, "rows", &format!("{rows} in {shards} shard(s), {tokens} tokens"));
-        histogram(&mut text, &counts, tokens, &set.sidecar);
+        if rows > 0 {
+            line(&mut text, "kept", &share_kept(&set.sidecar, kept / rows as f64));
+        }
+        in_use(&mut text, counts, &set.sidecar, &vocabulary);
         if let Some(row) = first {
             first_row(&mut text, &row);
         }
@@ -55,7 +62,7 @@ pub(crate) fn stated(set: &TokenSet) -> String {
     let sidecar = &set.sidecar;
     let mut text = String::new();
     line(&mut text, "set", &set.folder.display().to_string());
-    line(&mut text, "format", &format!("{}, {}, {}", sidecar.format, sidecar.dtype.name(), sidecar.order));
+    line(&mut text, "format", &format!("{}, {}, {}", sidecar.format, sidecar.dtype, sidecar.order));
     let tokenizer = &sidecar.tokenizer;
     let levels = tokenizer.levels.as_ref().map_or(String::new(), |levels| format!(", levels {levels:?}"));
     let books = if tokenizer.codebooks > 1 { format!("{} × ", tokenizer.codebooks) } else { String::new() };
@@ -87,6 +94,7 @@ pub(crate) fn stated(set: &TokenSet) -> String {
             _ => format!("each image its own, {pixels}"),
         },
     );
+    line(&mut text, "pictures", &preparation(sidecar));
     if tokenizer.numbers > 1 {
         let what = if tokenizer.digits { "digits" } else { "codebooks" };
         let order = format!("{:?}", tokenizer.arrangement).to_lowercase();
@@ -98,13 +106,24 @@ pub(crate) fn stated(set: &TokenSet) -> String {
     };
     let of = sidecar.vocab_size.map_or_else(String::new, |size| format!(", in a vocabulary of {size} ids"));
     line(&mut text, "ids", &(ids + &of));
+    // Without its map, a vocabulary has no ranges; reading the rows says what is wrong with it.
+    if let Ok(vocabulary) = sidecar.vocabulary(&set.folder) {
+        let ids = sidecar.ids(&vocabulary);
+        let range = |[first, last]: [u32; 2]| format!("{first} to {last}");
+        let specials = ids.specials.map_or("none".to_owned(), range);
+        let (all, codes) = (ids.vocabulary, range(ids.codes));
+        line(&mut text, "vocabulary", &format!("{all} ids: codes {codes}, special ids {specials}"));
+    }
     if !sidecar.specials.is_bare() {
         let specials = serde_json::to_string(&sidecar.specials).unwrap_or_default();
         line(&mut text, "framing", &specials);
     }
     let source = &sidecar.source;
     let part = source.part.as_ref().map_or(String::new(), |part| format!(", part {part}"));
-    line(&mut text, "source", &format!("{} ({}){part}", source.path, source.kind));
+    let split = source.split.as_ref().map_or_else(String::new, |split| {
+        format!(", the images for {} (--val-share {})", split.name, split.val_share)
+    });
+    line(&mut text, "source", &format!("{} ({}){part}{split}", source.path, source.kind));
     for note in source.missing().iter().chain(&source.notes) {
         line(&mut text, "", note);
     }
@@ -121,39 +140,81 @@ pub(crate) fn stated(set: &TokenSet) -> String {
     text
 }
 
-fn histogram(text: &mut String, counts: &BTreeMap<u32, u64>, tokens: u64, sidecar: &Sidecar) {
-    let Some(((least, _), (largest, _))) = counts.first_key_value().zip(counts.last_key_value()) else {
-        return;
+/// How often ids occur: codes, special ids, and ids that are neither, each by themselves.
+fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, vocabulary: &Vocabulary) {
+    let side = sidecar.grid.longest_side();
+    let (codes, others): (BTreeMap<u32, u64>, BTreeMap<u32, u64>) =
+        counts.into_iter().partition(|(id, _)| vocabulary.code(*id).is_some());
+    let (specials, unknown): (BTreeMap<u32, u64>, BTreeMap<u32, u64>) =
+        others.into_iter().partition(|(id, _)| special(&sidecar.specials, *id, side).is_some());
+    if let Some(total) = total(&codes) {
+        let entropy: f64 = codes
+            .values()
+            .map(|&count| {
+                let share = count as f64 / total as f64;
+                -share * share.log2()
+            })
+            .sum();
+        let (used, all) = (codes.len(), vocabulary.codes());
+        let what = if sidecar.tokenizer.digits { "digits" } else { "codes" };
+        let range = codes.first_key_value().zip(codes.last_key_value());
+        let range =
+            range.map_or_else(String::new, |((first, _), (last, _))| format!(", ids {first} to {last}"));
+        line(
+            text,
+            what,
+            &format!(
+                "{total}, of {used} kinds out of {all}{range}, {entropy:.2} bits each (perplexity {:.1})",
+                entropy.exp2()
+            ),
+        );
+        line(text, "most often", &frequent(&codes, total, &|id: u32| id.to_string()));
+    }
+    if let Some(total) = total(&specials) {
+        let name = |id: u32| {
+            special(&sidecar.specials, id, side).map_or_else(String::new, |name| format!("{name} {id}"))
+        };
+        let kinds = specials.len();
+        line(
+            text,
+            "special ids",
+            &format!("{total}, of {kinds} kinds: {}", frequent(&specials, total, &name)),
+        );
+    }
+    if let Some(total) = total(&unknown) {
+        let words = frequent(&unknown, total, &|id: u32| id.to_string());
+        line(text, "unknown ids", &format!("{total} that are neither codes nor special: {words}"));
+    }
+}
+
+/// The number of all tokens; `None` if there are none.
+fn total(counts: &BTreeMap<u32, u64>) -> Option<u64> {
+    Some(counts.values().sum()).filter(|&sum| sum > 0)
+}
+
+/// What a special id is for, by the name of its flag.
+fn special(framing: &Framing, id: u32, side: u32) -> Option<&'static str> {
+    if let Some((name, _)) = framing.named().find(|(_, own)| *own == id) {
+        return Some(name);
+    }
+    let is_size = match framing.size {
+        SizeTokens::None => false,
+        SizeTokens::Grid { base, div } => (1..=side / div.max(1)).contains(&id.wrapping_sub(base)),
+        SizeTokens::Text { ids } => ids.contains(&id),
     };
-    let entropy: f64 = counts
-        .values()
-        .map(|&count| {
-            let share = count as f64 / tokens as f64;
-            -share * share.log2()
-        })
-        .sum();
-    let codes = if sidecar.tokenizer.digits {
-        String::new()
-    } else {
-        format!(" of {} codes", sidecar.tokenizer.codebook_size)
-    };
-    line(
-        text,
-        "in use",
-        &format!(
-            "{} different ids{codes}, from {least} to {largest}, {entropy:.2} bits each (perplexity {:.1})",
-            counts.len(),
-            entropy.exp2()
-        ),
-    );
+    is_size.then_some("size")
+}
+
+/// The most frequent ids with their shares of `total`.
+fn frequent(counts: &BTreeMap<u32, u64>, total: u64, name: &dyn Fn(u32) -> String) -> String {
     let mut frequent: Vec<(&u32, &u64)> = counts.iter().collect();
     frequent.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-    let shown: Vec<String> = frequent
+    let shown = frequent
         .iter()
         .take(FREQUENT)
-        .map(|(id, count)| format!("{id} ({:.1} %)", 100.0 * **count as f64 / tokens as f64))
-        .collect();
-    line(text, "most often", &shown.join(", "));
+        .map(|(id, count)| format!("{} ({:.1} %)", name(**id), 100.0 * **count as f64 / total as f64));
+    let more = if counts.len() > FREQUENT { ", …" } else { "" };
+    shown.collect::<Vec<_>>().join(", ") + more
 }
 
 fn first_row(text: &mut String, row: &Row) {
@@ -179,4 +240,66 @@ fn first_row(text: &mut String, row: &Row) {
     let shown: Vec<String> = row.ids.iter().take(SHOWN).map(u32::to_string).collect();
     let more = if row.ids.len() > SHOWN { " …" } else { "" };
     line(text, "", &format!("{}{more}", shown.join(" ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn sidecar() -> Sidecar {
+        let sidecar = json!({
+            "format_version": 1, "pixtok": "0.1.0", "format": "jsonl",
+            "tokenizer": {
+                "kind": "fsq", "weights_blake3": "", "codebooks": 1, "codebook_size": 50, "digits": false,
+                "numbers": 1, "arrangement": "interleaved", "quantizer": {},
+            },
+            "dtype": "u16", "order": "row-major", "grid": { "h": 2, "w": 3, "downsample": 8 },
+            "image_size": [16, 24],
+            "preprocessing": {
+                "resize": null, "filter": "lanczos", "crop": "centre", "exif": "applied",
+                "background": [255, 255, 255], "lenient_jpeg": false, "normalisation": "x / 127.5 - 1",
+            },
+            "vocabulary": { "offset": 100 },
+            "specials": { "bos": 1, "eol": 4, "size": { "kind": "grid", "base": 10, "div": 1 } },
+            "axes": { "kind": "sequence" }, "length": 11, "views": 1,
+            "source": {
+                "kind": "folder", "path": "images", "blake3": "", "split": { "name": "val", "val_share": 0.25 },
+            },
+            "shard_rows": [], "counts": { "images": 0, "rows": 0, "tokens": 0, "skipped": {} },
+        });
+        serde_json::from_value(sidecar).unwrap()
+    }
+
+    #[test]
+    fn codes_and_special_ids_are_counted_apart() {
+        let sidecar = sidecar();
+        let vocabulary = Vocabulary::offset(100, 50).unwrap();
+        // Two rows, and an id that nothing explains.
+        let ids =
+            [1, 12, 13, 100, 101, 100, 4, 100, 101, 149, 4, 1, 12, 13, 100, 101, 100, 4, 100, 101, 99, 4];
+        let mut counts = BTreeMap::new();
+        ids.iter().for_each(|&id| *counts.entry(id).or_default() += 1);
+        let mut text = String::new();
+        in_use(&mut text, counts, &sidecar, &vocabulary);
+        for part in [
+            "codes         11, of 3 kinds out of 50, ids 100 to 149, 1.32 bits each",
+            "most often    100 (54.5 %), 101 (36.4 %), 149 (9.1 %)\n",
+            "special ids   10, of 4 kinds: eol 4 (40.0 %), bos 1 (20.0 %), size 12 (20.0 %), size 13 (20.0 %)\n",
+            "unknown ids   1 that are neither codes nor special: 99 (100.0 %)\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing:\n{text}");
+        }
+        let set = TokenSet { folder: "nowhere".into(), shards: vec![], sidecar };
+        let text = stated(&set);
+        for part in [
+            "format        jsonl, u16, row-major",
+            "pictures      resized to cover the crop, then cropped at the centre to 16×24 pixels",
+            "vocabulary    150 ids: codes 100 to 149, special ids 1 to 13",
+            "images (folder), the images for val (--val-share 0.25)",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing:\n{text}");
+        }
+    }
 }

@@ -238,6 +238,7 @@ pub(super) struct Bar {
 
 impl Watch for Bar {
     fn begin(&mut self, total: u64, done: u64) {
+        self.last = None;
         let wanted = Verbosity::chosen() > Verbosity::Quiet;
         self.shown = wanted.then(|| Shown::begin("encoding", Some(total), done));
     }

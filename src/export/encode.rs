@@ -7,11 +7,16 @@ use tch::Device;
 
 use super::keep::keep;
 use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
-use super::{Feed, Finished, Job, Output, Part, Progress, Stopped, check_keys, verify};
+use super::{
+    ExportSplit, Feed, Finished, Job, Output, Part, Progress, Stopped, Subset, check_keys, preparation,
+    verify,
+};
+use crate::codec::Codec;
 use crate::run::{Opened, Tell};
 use crate::train::Signals;
 use pixtok_base::Misuse;
 use pixtok_images::data::{Classes, SampleSet, Selection};
+use pixtok_tokens::SideFiles;
 use pixtok_torch::keep_freed_memory;
 
 /// Follows the progress of an export.
@@ -29,17 +34,21 @@ pub trait Watch {
 /// How an export ended.
 #[derive(Debug)]
 pub enum Encoded {
-    /// With a complete set.
-    Whole {
-        /// The finished export.
-        finished: Box<Finished>,
-        /// The folder of the set.
-        folder: PathBuf,
-        /// The path of the sidecar.
-        sidecar: PathBuf,
-    },
+    /// With complete sets: one, or two with a share for validation.
+    Whole(Vec<Written>),
     /// Early, because of this signal; finished shards stay.
     Stopped(Option<i32>),
+}
+
+/// A complete set.
+#[derive(Debug)]
+pub struct Written {
+    /// The finished export.
+    pub finished: Box<Finished>,
+    /// The folder of the set.
+    pub folder: PathBuf,
+    /// The path of the sidecar.
+    pub sidecar: PathBuf,
 }
 
 /// Encodes what has not been encoded yet.
@@ -69,60 +78,180 @@ pub fn encode_by(
     tell: Tell,
     watch: &mut dyn Watch,
 ) -> Result<Encoded> {
-    let out = part.folder().map_or_else(|| options.out.clone(), |folder| options.out.join(folder));
     let looking = tell.work("looking for images", None);
     let set = input(options)?;
     drop(looking);
     set.notes().iter().for_each(|text| tell.say(text));
-    let plan = Plan::new(options, opened, &set, part, device)?;
-    let advice = options.format.format().advice(&options.out, &plan.sidecar.layout(), plan.ids_of_reader);
-    advice.iter().for_each(|text| tell.say(text));
-    let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
-    let mut output = Output::open(&out, &plan.job, sidecar, map, Some(&set))?;
-    output.note().iter().for_each(|text| tell.say(text));
-    let codec = opened.codec();
-    let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
-    let job = Job { codec: &*codec, coder: plan.coder, device, dtype, views };
-    let finished = match output.finished()? {
-        Some(finished) => {
-            tell.note(&format!("{} is finished already; nothing is encoded again", out.display()));
-            Box::new(finished)
+    if options.val_share.is_some() && SideFiles::in_folder(&options.out).is_some() {
+        return Err(Misuse(format!(
+            "{} holds one set of all images, and --val-share writes two; choose another --out",
+            options.out.display()
+        ))
+        .into());
+    }
+    let splits = options.val_share.map_or(vec![None], |share| ExportSplit::both(share).map(Some).to_vec());
+    let mut exports = vec![];
+    for split in splits {
+        match Export::open(opened, Subset { part, split }, device, options, &set, tell) {
+            Ok(export) => exports.push(export),
+            Err(error) => return Err(withdrawn(exports, error)),
         }
-        None => {
-            if output.images() > 0 {
-                tell.note(&format!("{} images are in finished shards; going on after them", output.images()));
+    }
+    match all(&mut exports, &set, opened, device, options, tell, watch) {
+        Ok(encoded) => Ok(encoded),
+        Err(error) => Err(withdrawn(exports, error)),
+    }
+}
+
+/// The error, after the jobs that it stopped before their first shard are forgotten.
+fn withdrawn(exports: Vec<Export>, error: anyhow::Error) -> anyhow::Error {
+    exports.into_iter().for_each(|export| export.output.withdraw());
+    error
+}
+
+/// Runs these exports of one input, one after the other. The keys of all are checked before the
+/// first image.
+fn all(
+    exports: &mut [Export],
+    set: &SampleSet,
+    opened: &Opened,
+    device: Device,
+    options: &EncodeOptions,
+    tell: Tell,
+    watch: &mut dyn Watch,
+) -> Result<Encoded> {
+    let Some(first) = exports.first() else { return Ok(Encoded::Whole(vec![])) };
+    let sidecar = &first.plan.sidecar;
+    let advice = options.format.format().advice(&options.out, &sidecar.layout(), first.plan.ids_of_reader);
+    advice.iter().for_each(|text| tell.say(text));
+    tell.note(&format!("pictures: {}", preparation(sidecar)));
+    first.plan.note.iter().for_each(|text| tell.note(text));
+    let mut finished = vec![];
+    for export in &*exports {
+        finished.push(export.output.finished()?);
+    }
+    let (mut samples, mut signals) = (0, Signals::default());
+    if finished.iter().any(Option::is_none) {
+        let part = first.subset.part;
+        let checking = tell.work("checking the keys of the images", None);
+        samples = check_keys(set, part, options.flip)?;
+        drop(checking);
+        // A part of an input may be empty; the whole input may not.
+        if samples == 0 && part == Part::ALL {
+            return Err(Misuse("the input has no images; give another with --data".into()).into());
+        }
+        // From here on, there may be an unfinished shard, so signals are caught.
+        signals = Signals::listen().context("cannot listen for signals")?;
+    }
+    let mut written = vec![];
+    for (export, finished) in exports.iter_mut().zip(finished) {
+        let folder = export.output.folder().to_owned();
+        let encoding = Encoding { set, opened, device, options, signals: &signals, samples };
+        let finished = match finished {
+            Some(finished) => {
+                tell.note(&format!("{} is finished already; nothing is encoded again", folder.display()));
+                Box::new(finished)
             }
-            let checking = tell.work("checking the keys of the images", None);
-            let samples = check_keys(&set, part, options.flip)?;
-            drop(checking);
-            output.state_samples(samples)?;
-            keep(opened, &options.tokenizer, output.folder(), tell)?;
-            // From here on, there may be an unfinished shard, so signals are caught.
-            let signals = Signals::listen().context("cannot listen for signals")?;
-            let feed = Feed::start(&set, plan.prepare.clone(), plan.batching.clone(), output.input_end())?;
-            watch.begin(samples, output.input_end());
-            let stopped = job.run(feed, &mut output, &mut |progress| {
-                watch.show(progress);
-                signals.came().is_none()
-            })?;
-            watch.end();
-            match stopped {
+            None => match encoding.run(export, tell, watch)? {
                 Stopped::Finished(finished) => finished,
                 Stopped::Early => return Ok(Encoded::Stopped(signals.came())),
-            }
+            },
+        };
+        finished.remarks.iter().for_each(|text| tell.say(text));
+        if options.verify {
+            encoding.verify(export, &finished, tell)?;
         }
-    };
-    finished.remarks.iter().for_each(|text| tell.say(text));
-    if options.verify {
+        written.push(Written { finished, folder, sidecar: export.output.sidecar_path() });
+    }
+    Ok(Encoded::Whole(written))
+}
+
+/// An export whose folder is taken.
+struct Export<'a> {
+    subset: Subset,
+    plan: Plan<'a>,
+    output: Output,
+}
+
+impl<'a> Export<'a> {
+    fn open(
+        opened: &'a Opened,
+        subset: Subset,
+        device: Device,
+        options: &EncodeOptions,
+        set: &SampleSet,
+        tell: Tell,
+    ) -> Result<Self> {
+        let plan = Plan::new(options, opened, set, subset, device)?;
+        let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
+        let output = Output::open(&subset.folder(&options.out), &plan.job, sidecar, map, Some(set))?;
+        output.note().iter().for_each(|text| tell.say(text));
+        Ok(Self { subset, plan, output })
+    }
+}
+
+/// What the exports of one call share.
+struct Encoding<'a> {
+    set: &'a SampleSet,
+    opened: &'a Opened,
+    device: Device,
+    options: &'a EncodeOptions,
+    signals: &'a Signals,
+    /// The number of samples in the whole input.
+    samples: u64,
+}
+
+impl Encoding<'_> {
+    /// Encodes the rest of an export.
+    fn run(&self, export: &mut Export, tell: Tell, watch: &mut dyn Watch) -> Result<Stopped> {
+        let Export { subset, plan, output } = export;
+        let folder = output.folder().display().to_string();
+        if subset.split.is_some() {
+            tell.note(&format!("encoding into {folder}"));
+        }
+        if output.images() > 0 {
+            tell.note(&format!("{} images are in finished shards; going on after them", output.images()));
+        }
+        output.state_samples(self.samples)?;
+        keep(self.opened, &self.options.tokenizer, output.folder(), tell)?;
+        let (prepare, batching) = (plan.prepare.clone(), plan.batching.clone());
+        let feed = Feed::start(self.set, prepare, batching, output.input_end())?;
+        watch.begin(self.samples, output.input_end());
+        let codec = self.opened.codec();
+        let stopped = self.job(&*codec, plan).run(feed, output, &mut |progress| {
+            watch.show(progress);
+            self.signals.came().is_none()
+        })?;
+        watch.end();
+        if let (Stopped::Finished(finished), Some(share)) = (&stopped, self.options.val_share)
+            && finished.sidecar.counts.images == 0
+        {
+            tell.say(&format!(
+                "{folder} has no images: of {} images --val-share {share} gives it none; give another share for more",
+                self.samples
+            ));
+        }
+        Ok(stopped)
+    }
+
+    /// Reads rows back and compares them with what their images give.
+    fn verify(&self, export: &Export, finished: &Finished, tell: Tell) -> Result<()> {
+        let Export { plan, output, .. } = export;
+        let codec = self.opened.codec();
+        let job = self.job(&*codec, plan);
         let _verifying = tell.work("verifying", None);
-        let rows = verify(&job, &set, &plan.prepare, &plan.batching, &output, &finished.sidecar)?;
+        let rows = verify(&job, self.set, &plan.prepare, &plan.batching, output, &finished.sidecar)?;
         let all = output.rows();
         tell.note(&format!(
             "verified: {rows} of {all} rows, read back from the files, are what their images give"
         ));
+        Ok(())
     }
-    let (folder, sidecar) = (output.folder().to_owned(), output.sidecar_path());
-    Ok(Encoded::Whole { finished, folder, sidecar })
+
+    fn job<'a>(&self, codec: &'a dyn Codec, plan: &'a Plan) -> Job<'a> {
+        let (dtype, views) = (plan.sidecar.dtype, plan.sidecar.views);
+        Job { codec, coder: &plan.coder, device: self.device, dtype, views }
+    }
 }
 
 /// The images, with keys as the options ask for.

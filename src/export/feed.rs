@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::reader::Reader;
 use super::skipped::Skipped;
-use super::{ExportError, Part};
+use super::{ExportError, Subset};
 use pixtok_base::Carried;
 use pixtok_images::data::{
     Altered, DataError, Fit, ImageSize, Pipeline, Plan, Prepare, Prepared, Sample, SampleSet, threads,
@@ -40,7 +40,7 @@ pub struct Batching {
     /// The shape of the images' tokens.
     pub grid: StatedGrid,
     /// The share of the input.
-    pub part: Part,
+    pub subset: Subset,
     /// The number of decoding threads; 0 for one per core.
     pub workers: usize,
     /// The part of a picture that becomes the image.
@@ -59,9 +59,12 @@ pub fn padded(count: usize, batch_size: usize, one_size: bool) -> usize {
     if one_size { batch_size } else { count.next_power_of_two().min(batch_size) }
 }
 
+/// What the key of a mirror image ends in.
+pub(super) const MIRRORED: &str = "~flip";
+
 /// The key of an image's mirror image.
 pub(super) fn mirrored(key: &str) -> String {
-    format!("{key}~flip")
+    format!("{key}{MIRRORED}")
 }
 
 /// What is known of a row before it has tokens.
@@ -77,6 +80,8 @@ pub(super) struct Meta {
     pub moved: bool,
     pub width: u32,
     pub height: u32,
+    /// The share of its area that the image shows, in millionths.
+    pub kept: u64,
     pub shape: TokenShape,
 }
 
@@ -269,7 +274,9 @@ impl Feeding {
                 }
                 Err(reason) => {
                     self.open -= 1;
-                    self.batch.skipped.push(Skipped { key: sample.key, reason });
+                    let Sample { key, tried, .. } = *sample;
+                    let path = tried.map(|path| path.display().to_string());
+                    self.batch.skipped.push(Skipped { key, reason, path });
                 }
             }
         }
@@ -302,7 +309,8 @@ impl Feeding {
         let Sample { key, label, text, mut json, altered, .. } = sample;
         let moved = json.as_mut().is_some_and(|json| self.batching.format.format().make_room(json));
         let (width, height) = image.original;
-        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, shape });
+        let kept = (1e6 * image.kept).round() as u64;
+        self.batch.rows.push(Meta { key, label, text, json, altered, moved, width, height, kept, shape });
         self.batch.images.push(image);
         self.in_shard.images += 1;
         self.in_shard.bytes += shape.positions() as u64 * self.batching.bytes_per_position;

@@ -17,7 +17,7 @@ pub struct Job<'a> {
     /// Encodes images to indices.
     pub codec: &'a dyn Codec,
     /// Converts indices to stored ids.
-    pub coder: Coder<'a>,
+    pub coder: &'a Coder<'a>,
     /// The codec's device.
     pub device: Device,
     /// The number type of the ids.
@@ -91,6 +91,7 @@ impl Job<'_> {
                 open.entry.skipped.append(&mut skipped);
                 open.entry.input_end = batch.input_end;
                 batch.rows.iter().for_each(|meta| open.entry.remarks.add(meta));
+                *open.entry.kept.get_or_insert(0) += batch.rows.iter().map(|meta| meta.kept).sum::<u64>();
                 for row in self.rows(&batch)? {
                     progress.tokens += row.ids.len() as u64;
                     open.push(&row, self.dtype)?;
@@ -110,14 +111,13 @@ impl Job<'_> {
         if let Some(open) = shard.take() {
             open.close(output)?;
         }
-        // A part of an input may be empty; the whole input may not.
-        if output.images() == 0 && skipped.is_empty() && output.is_whole() {
-            return Err(ExportError::Output("the input has no images; give another with --data".into()));
-        }
+        // A small set for validation may have one image, and that may be bad.
+        let is_val = output.subset().split.is_some_and(|split| split.val);
         if output.images() == 0
+            && !is_val
             && let Some(bad) = skipped.first()
         {
-            let example = format!("{}: {}", bad.key, bad.reason);
+            let example = bad.in_words();
             return Err(ExportError::NoImages { total: skipped.len() as u64, example });
         }
         Ok(Stopped::Finished(Box::new(output.complete(skipped)?)))

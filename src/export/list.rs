@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::skipped::read_skipped;
-use super::{ExportError, Part};
+use super::{ExportError, Subset};
 use pixtok_images::data::{SampleSet, digest};
 use pixtok_tokens::{SideFiles, TokenSet};
 
@@ -21,7 +21,7 @@ const SHOWN: usize = 3;
 pub(super) enum ListChange {
     /// For a finished set, whose keys can be compared.
     Known { before: u64, now: u64, gone: u64, new: u64, examples: Vec<String> },
-    /// For a part in which nothing changed.
+    /// For a part, or one of two sets, in which nothing changed.
     Elsewhere { images: u64 },
     /// For an unfinished set: the number of images before, unless an older version started it, and
     /// now.
@@ -30,11 +30,16 @@ pub(super) enum ListChange {
 
 impl ListChange {
     /// The change between the job in `folder`, which counted `samples`, and `images`, of which it
-    /// takes `part`. Needs about 40 bytes of memory per key.
+    /// takes `subset`. Needs about 40 bytes of memory per key.
     ///
     /// # Errors
     /// When the set or the input cannot be read.
-    pub fn of(folder: &Path, samples: &Value, images: &SampleSet, part: Part) -> Result<Self, ExportError> {
+    pub fn of(
+        folder: &Path,
+        samples: &Value,
+        images: &SampleSet,
+        subset: Subset,
+    ) -> Result<Self, ExportError> {
         let (mut now, mut new, mut examples) = (0, 0, vec![]);
         let Some(mut earlier) = keys_in(folder)? else {
             images.keys(&mut |_, _| now += 1)?;
@@ -42,7 +47,7 @@ impl ListChange {
         };
         let before = earlier.len() as u64;
         images.keys(&mut |_, key| {
-            if !part.takes(key) {
+            if !subset.takes(key) {
                 return;
             }
             now += 1;
@@ -54,7 +59,7 @@ impl ListChange {
             }
         })?;
         let gone = earlier.len() as u64;
-        if part.count > 1 && new == 0 && gone == 0 {
+        if !subset.is_whole() && new == 0 && gone == 0 {
             return Ok(Self::Elsewhere { images: now });
         }
         Ok(Self::Known { before, now, gone, new, examples })
@@ -88,7 +93,7 @@ impl ListChange {
             }
             Self::Elsewhere { images } => (
                 format!(
-                    "the list of images changed, not in the {images} images of this part, but in other parts or beside them"
+                    "the list of images changed, not in the {images} images of this part, but in other parts or sets or beside them"
                 ),
                 restore,
             ),

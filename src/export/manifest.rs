@@ -39,6 +39,11 @@ pub(super) struct Entry {
     /// What was changed in the data of its images.
     #[serde(default, skip_serializing_if = "Remarks::are_none")]
     pub remarks: Remarks,
+    /// The shares of their area that its pictures kept, summed over the images, in millionths. Whole
+    /// numbers, so that a resumed job ends with the same bytes. Absent in merged sets and in those
+    /// of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<u64>,
 }
 
 /// A file of a shard.
@@ -136,8 +141,9 @@ mod tests {
             files: vec![FileEntry { name: format!("{shard}.bin"), bytes: 24, blake3: "00".into() }],
             zstd_bytes: 20,
             input_end: 4,
-            skipped: vec![Skipped { key: "b".into(), reason: "broken".into() }],
+            skipped: vec![Skipped { key: "b".into(), reason: "broken".into(), path: None }],
             remarks: Remarks::default(),
+            kept: Some(1_750_000),
         }
     }
 

@@ -29,7 +29,7 @@ pub fn merge(
 ) -> Result<Finished, ExportError> {
     let Origin { source, sources, remedy } = Origin::of(sets, partial)?;
     let first = &sets[0];
-    let empty = Sidecar { shard_rows: vec![], counts: Counts::default(), ..first.sidecar.clone() };
+    let empty = Sidecar { shard_rows: vec![], counts: Counts::default(), ids: None, ..first.sidecar.clone() };
     // All ids of the sets are below it.
     let vocab_size = sets.iter().filter_map(|set| set.sidecar.vocab_size).max();
     let sidecar = Sidecar { source, sources, vocab_size, ..empty };
@@ -40,7 +40,10 @@ pub fn merge(
     if let Some(finished) = output.finished()? {
         return Ok(finished);
     }
-    refuse_clash(sets, remedy)?;
+    if let Err(clash) = refuse_clash(sets, remedy) {
+        output.withdraw();
+        return Err(clash);
+    }
     let skipped: Result<Vec<Vec<Skipped>>, ExportError> =
         sets.iter().map(|set| read_skipped(&set.folder)).collect();
     let rows = sets.iter().flat_map(TokenSet::rows);

@@ -8,10 +8,11 @@
 //! files hold, and `ids` where codes lie in a vocabulary. `part` decides which share of the input a
 //! process takes, `keys` checks that no two images have the same key, `feed` makes batches, `coder`
 //! converts indices to ids, `job` turns batches into shards, `output` manages the folder and its
-//! manifest, `remarks` counts what was changed in the images' data, and `verify` reads rows back
-//! and compares them. `merge` joins the parts of a job or whole sets, `origin` decides which sets
-//! may be joined, `list` describes how the images of a resumed job changed, and `altered` finds
-//! files that differ from the manifest. `decode` turns tokens back into images.
+//! manifest, `remarks` counts what was changed in the images' data, `pictures` says what was cut of
+//! them, and `verify` reads rows back and compares them. `subset` also divides an input into sets
+//! for training and validation. `merge` joins the parts of a job or whole sets, `origin` decides
+//! which sets may be joined, `list` describes how the images of a resumed job changed, and `altered`
+//! finds files that differ from the manifest. `decode` turns tokens back into images.
 //!
 //! A batch depends only on the places of its rows in their shard, and is padded to its full size,
 //! so that a shard that is made again has the same bytes.
@@ -32,6 +33,7 @@ mod merge;
 mod origin;
 mod output;
 mod part;
+mod pictures;
 mod place;
 mod plan;
 mod reader;
@@ -39,12 +41,13 @@ mod remarks;
 mod sameness;
 mod shard;
 mod skipped;
+mod subset;
 mod verify;
 
 pub use altered::changes;
 pub use coder::Coder;
 pub use decode::{DecodeOptions, decode, decode_by};
-pub use encode::{Encoded, Watch, encode, encode_by};
+pub use encode::{Encoded, Watch, Written, encode, encode_by};
 pub use error::ExportError;
 pub use feed::{Batching, Feed, ShardSize, padded};
 pub use ids::IdOptions;
@@ -53,9 +56,11 @@ pub use keys::check_keys;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;
+pub use pictures::{preparation, share_kept, share_of_row};
 pub use plan::{EncodeOptions, TakeOptions};
 pub use sameness::differences;
 pub use skipped::Skipped;
+pub use subset::{ExportSplit, Subset};
 pub use verify::verify;
 
 /// The default number of rows in a shard.

@@ -74,11 +74,13 @@ fn of_whole(sets: &[TokenSet], first: &Source) -> Origin {
         hasher.update(source.blake3.as_bytes());
     }
     let one_prefix = sources.iter().all(|source| source.key_prefix == first.key_prefix);
+    let one_split = sources.iter().all(|source| source.split == first.split);
     let source = Source {
         kind: "sets".into(),
         path: paths.join(", "),
         blake3: hasher.finalize().to_hex().to_string(),
         key_prefix: first.key_prefix.clone().filter(|_| one_prefix),
+        split: first.split.clone().filter(|_| one_split),
         notes: vec![],
         ..first.clone()
     };
@@ -167,10 +169,11 @@ fn agree(first: &TokenSet, other: &TokenSet, parts: bool) -> Result<(), ExportEr
         ("dtype", a.dtype == b.dtype, alike),
         ("vocabulary", a.vocabulary == b.vocabulary, alike),
         ("specials", a.specials == b.specials, alike),
+        ("the classes of their labels", a.source.classes == b.source.classes, classes),
         ("layout", a.layout() == b.layout(), alike),
         ("preprocessing", a.preprocessing == b.preprocessing, alike),
         ("the files of their source", !parts || same_files, alike),
-        ("the classes of their labels", a.source.classes == b.source.classes, classes),
+        ("the split for validation", !parts || a.source.split == b.source.split, alike),
         ("the prefix of their keys", !parts || same_prefix, alike),
     ];
     match facts.iter().find(|(_, same, _)| !same) {

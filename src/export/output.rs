@@ -19,7 +19,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::ExportError;
 use super::error::io_error;
 use super::list::SAMPLES;
 use super::manifest::{self, Entry, FileEntry};
@@ -27,9 +26,10 @@ use super::place::{place_file, refuse_others};
 use super::remarks::Remarks;
 use super::sameness::{earlier_job, name_map, refuse_another, remove_unbegun, write_job};
 use super::skipped::{SKIPPED, Skipped, lines};
+use super::{ExportError, Subset};
 use crate::checkpoint::{Lock, sync_folder, write_atomic};
 use pixtok_base::Action;
-use pixtok_base::paths::{make_folder, mark_output};
+use pixtok_base::paths::{OUTPUT_MARKER, make_folder, mark_output};
 use pixtok_images::data::SampleSet;
 use pixtok_tokens::{Counts, Layout, Place, Shard, ShardWriter, SideFiles, Sidecar};
 
@@ -43,7 +43,9 @@ pub struct Output {
     names: &'static SideFiles,
     entries: Vec<Entry>,
     note: Option<String>,
-    _lock: Lock,
+    /// Whether the folder was made for this job.
+    is_new: bool,
+    lock: Lock,
 }
 
 /// A finished export, for the summary.
@@ -57,6 +59,8 @@ pub struct Finished {
     pub zstd_bytes: u64,
     /// Descriptions of what was changed in the images' data; also in the sidecar.
     pub remarks: Vec<String>,
+    /// The mean share of their area that pictures kept, if all shards state it.
+    pub kept: Option<f64>,
 }
 
 impl Output {
@@ -74,6 +78,7 @@ impl Output {
         map: Option<&[u8]>,
         images: Option<&SampleSet>,
     ) -> Result<Self, ExportError> {
+        let is_new = !folder.exists();
         make_folder(folder).map_err(io_error(Action::MakeFolder, folder))?;
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
@@ -105,7 +110,7 @@ impl Output {
         }
         mark_output(folder).map_err(io_error(Action::Write, folder))?;
         let layout = sidecar.layout();
-        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, _lock: lock };
+        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, is_new, lock };
         output.remove_unfinished()?;
         output.check_files()?;
         Ok(output)
@@ -180,9 +185,26 @@ impl Output {
         self.entries.last().map_or(0, |entry| entry.input_end)
     }
 
-    /// Whether the export takes the whole input, not a part.
-    pub(super) fn is_whole(&self) -> bool {
-        self.sidecar.source.part.is_none()
+    /// Which images of the input the export takes.
+    pub(super) fn subset(&self) -> Subset {
+        let source = &self.sidecar.source;
+        Subset::of(source.part.as_deref(), source.split.as_ref())
+    }
+
+    /// Leaves the folder as if the job had not been begun, if none of its shards is finished: after
+    /// an error, nothing is left that another job would have to go on with.
+    pub(super) fn withdraw(self) {
+        if !self.entries.is_empty() || self.sidecar_path().is_file() {
+            return;
+        }
+        // What remains, if something cannot be removed, does no harm: another job replaces it.
+        let _ = self.remove_unfinished();
+        for name in [self.names.job, self.names.map, OUTPUT_MARKER] {
+            let _ = fs::remove_file(self.folder.join(name));
+        }
+        if self.is_new {
+            self.lock.remove_with_folder();
+        }
     }
 
     /// The number of images in the finished shards.
@@ -291,7 +313,8 @@ impl Output {
         let tokens = self.entries.iter().map(|entry| entry.tokens).sum();
         let images = rows / u64::from(self.layout.views);
         let counts = Counts { images, rows, tokens, skipped: by_reason };
-        let mut sidecar = Sidecar { counts, ..self.sidecar.clone() };
+        let ids = self.sidecar.ids(&self.sidecar.vocabulary(&self.folder)?);
+        let mut sidecar = Sidecar { counts, ids: Some(ids), ..self.sidecar.clone() };
         sidecar.source.notes.extend(self.remarks());
         let path = self.sidecar_path();
         let text = sidecar.to_json().map_err(|error| io_error(Action::Write, &path)(error.into()))?;
@@ -302,7 +325,10 @@ impl Output {
     fn summary(&self, sidecar: Sidecar) -> Finished {
         let bytes = self.entries.iter().flat_map(|entry| &entry.files).map(|file| file.bytes).sum();
         let zstd_bytes = self.entries.iter().map(|entry| entry.zstd_bytes).sum();
-        Finished { sidecar, bytes, zstd_bytes, remarks: self.remarks() }
+        let millionths: Option<u64> = self.entries.iter().map(|entry| entry.kept).sum();
+        let images = Some(self.images()).filter(|&images| images > 0);
+        let kept = millionths.zip(images).map(|(millionths, images)| millionths as f64 / 1e6 / images as f64);
+        Finished { sidecar, bytes, zstd_bytes, remarks: self.remarks(), kept }
     }
 
     /// Describes what was changed in the data of the images in finished shards.

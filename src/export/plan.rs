@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::ids::{IdOptions, Ids};
-use super::{Batching, Coder, Part, SHARD_ROWS, ShardSize};
+use super::{Batching, Coder, ExportSplit, Part, SHARD_ROWS, ShardSize, Subset};
 use crate::run::{Compute, ModelChoice, Opened, Pick};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
@@ -37,7 +37,8 @@ pub struct EncodeOptions {
     pub whole: bool,
     /// The side of the images in pixels, instead of the config's.
     pub image_size: Option<u32>,
-    /// The short side that pictures are first resized to, instead of the config's.
+    /// The short side that pictures are first resized to; absent: the smallest that covers the
+    /// image, not the config's.
     pub resize: Option<u32>,
     /// Whether to encode the mirror image of each image too.
     pub flip: bool,
@@ -49,6 +50,8 @@ pub struct EncodeOptions {
     pub shard_bytes: Option<u64>,
     /// The part to encode; absent: the part that a launcher's environment states.
     pub part: Option<Part>,
+    /// The share of the images, above 0 and below 1, that go to a second set for validation.
+    pub val_share: Option<f64>,
     /// Whether to start each key with the name of its tar.
     pub prefix_keys: bool,
     /// Images in a batch, instead of the config's.
@@ -83,6 +86,8 @@ pub(super) struct Plan<'a> {
     pub sidecar: Sidecar,
     /// The content of `job.json`.
     pub job: Value,
+    /// What differs from how the tokenizer's own images are prepared.
+    pub note: Option<String>,
     /// The size of the vocabulary of the model that reads the files: as given, or else up to the
     /// largest id.
     pub ids_of_reader: u64,
@@ -93,7 +98,7 @@ impl<'a> Plan<'a> {
         options: &EncodeOptions,
         opened: &'a Opened,
         set: &SampleSet,
-        part: Part,
+        subset: Subset,
         device: Device,
     ) -> Result<Self> {
         let data = data_config(options, opened)?;
@@ -106,7 +111,7 @@ impl<'a> Plan<'a> {
         } else {
             Fit::Centre
         };
-        let sidecar = sidecar(options, opened, set, part, (&data, grid), &ids, &coder)?;
+        let sidecar = sidecar(options, opened, set, subset, (&data, grid), &ids, &coder)?;
         options.format.format().check(&sidecar.layout())?;
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
         let views = u64::from(sidecar.views);
@@ -121,7 +126,7 @@ impl<'a> Plan<'a> {
             shard,
             bytes_per_position: (ids_each * sidecar.dtype.bytes() as u64 * views).div_ceil(positions),
             grid: sidecar.grid,
-            part,
+            subset,
             workers: data.workers,
             fit,
             format: options.format,
@@ -139,7 +144,8 @@ impl<'a> Plan<'a> {
             "threads": if device == Device::Cpu { tch::get_num_threads() } else { 0 },
         });
         let prepare = Prepare::new(&data, fit);
-        Ok(Self { coder, map: ids.map, prepare, batching, sidecar, job, ids_of_reader })
+        let note = other_resize(options, opened, &data);
+        Ok(Self { coder, map: ids.map, prepare, batching, sidecar, job, note, ids_of_reader })
     }
 }
 
@@ -164,13 +170,27 @@ fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config>
         }
         data.image_size = ImageSize { height: side, width: side };
     }
-    if options.resize.is_some() || options.image_size.is_some() || options.whole {
-        data.resize = options.resize;
-    }
+    let replaced = options.image_size.is_some() || options.whole;
+    // Without --resize as little as possible is cut. Where the config's resize does just that, it
+    // stays stated, so that sets of older versions can be joined and their jobs continued.
+    let ImageSize { height, width } = data.image_size;
+    let covers = |&short: &u32| !replaced && short == height && short == width;
+    data.resize = options.resize.or(data.resize.filter(covers));
     if !options.whole {
         data.check()?;
     }
     Ok(data)
+}
+
+/// A note if pictures are resized otherwise than for the tokenizer's evaluations, and no flag asked
+/// for that.
+fn other_resize(options: &EncodeOptions, opened: &Opened, data: &data::Config) -> Option<String> {
+    let asked = options.resize.is_some() || options.image_size.is_some() || options.whole;
+    let own = opened.data().resize.filter(|_| !asked && data.resize.is_none())?;
+    Some(format!(
+        "the tokenizer's config has data.resize = {own}, which cuts more of each picture; --resize {own} prepares them \
+         as `pixtok eval` and `pixtok prepare` do"
+    ))
 }
 
 /// The number of different values of a stored code.
@@ -226,7 +246,7 @@ fn sidecar(
     options: &EncodeOptions,
     opened: &Opened,
     set: &SampleSet,
-    part: Part,
+    subset: Subset,
     (data, stated_grid): (&data::Config, StatedGrid),
     ids: &Ids,
     coder: &Coder,
@@ -252,6 +272,8 @@ fn sidecar(
         vocabulary: stated_vocabulary(ids, options.format),
         specials: ids.framing.clone(),
         vocab_size: options.ids.vocab_size,
+        // Worked out when the set is finished.
+        ids: None,
         axes: coder.axes(stated_grid.is_sequence()),
         length,
         views: if options.flip { 2 } else { 1 },
@@ -261,9 +283,10 @@ fn sidecar(
             kind: set.kind().to_owned(),
             path: options.data.display().to_string(),
             blake3: set.fingerprint(),
-            part: (part.count > 1).then(|| part.to_string()),
+            part: (subset.part.count > 1).then(|| subset.part.to_string()),
             parts: vec![],
             key_prefix: options.prefix_keys.then(|| KEY_PREFIX.to_owned()),
+            split: subset.split.map(ExportSplit::stated),
             classes: set.classes().to_vec(),
             notes: set.notes().to_vec(),
         },

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::error::io_error;
 use super::list::{ListChange, SAMPLES};
-use super::{ExportError, Part};
+use super::{ExportError, Subset};
 use crate::checkpoint::write_atomic;
 use pixtok_base::Action;
 use pixtok_images::data::SampleSet;
@@ -86,8 +86,7 @@ pub(super) fn refuse_another(
         && earlier["merge"].is_null()
         && list(&earlier) != list(&job)
     {
-        let part = job["set"]["source"]["part"].as_str().and_then(|part| part.parse().ok());
-        let change = ListChange::of(folder, &samples, images, part.unwrap_or(Part::ALL))?;
+        let change = ListChange::of(folder, &samples, images, Subset::of_job(&job))?;
         let (changed, then) = change.words();
         words.push(changed);
         then.clone_into(&mut remedy);
@@ -102,19 +101,29 @@ pub(super) fn refuse_another(
     if words.is_empty() {
         return check_sizes(folder, sizes);
     }
-    let dtype = &earlier["set"]["dtype"];
-    if let Some(dtype) = dtype.as_str().filter(|_| images.is_some())
-        && words.len() == 1
-        && job["set"]["dtype"] != dtype
-    {
-        // The earlier job may be of a version that chose the type without --vocab-size.
-        remedy = format!("choose another --out, or add --dtype {dtype} to go on with that one");
+    let flags = if images.is_some() { flags_of(&earlier, &job) } else { vec![] };
+    if !flags.is_empty() && flags.len() == words.len() {
+        let flags = flags.join(" ");
+        remedy = format!("choose another --out, or add {flags} to go on with that one");
     }
     Err(ExportError::Output(format!(
         "{} holds another job: {}; {remedy}",
         folder.display(),
         words.join("; ")
     )))
+}
+
+/// The flags that make `job` like `earlier` in settings whose defaults were others in older
+/// versions: the number type did not follow --vocab-size, and pictures were resized as the config
+/// says.
+fn flags_of(earlier: &Value, job: &Value) -> Vec<String> {
+    let then = |key: &str| {
+        let [then, now] = [earlier, job].map(|job| job["set"].pointer(key));
+        then.filter(|_| then != now)
+    };
+    let dtype = then("/dtype").and_then(Value::as_str).map(|dtype| format!("--dtype {dtype}"));
+    let resize = then("/preprocessing/resize").and_then(Value::as_u64);
+    dtype.into_iter().chain(resize.map(|short| format!("--resize {short}"))).collect()
 }
 
 /// Refuses images whose sizes differ from those that the job in `folder` started with; takes the
@@ -212,6 +221,31 @@ mod tests {
             refuse_another(Path::new("out"), job("u16", 4), job("u16", 4), Some(&images)).unwrap(),
             None
         );
+    }
+
+    /// Older versions resized as the config says, if no flag said otherwise.
+    #[test]
+    fn another_resize_alone_is_asked_for_with_its_flag() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.png"), b"").unwrap();
+        let images = SampleSet::open(folder.path()).unwrap();
+        let job = |resize: Option<u32>, dtype: &str, batch_size: u64| {
+            let source = json!({ "blake3": "x", "notes": [] });
+            let set = json!({ "dtype": dtype, "preprocessing": { "resize": resize }, "source": source });
+            json!({ "set": set, "batch_size": batch_size })
+        };
+        let earlier = || job(Some(96), "u16", 4);
+        let refusal = |now: Value, images: Option<&SampleSet>| {
+            refuse_another(Path::new("out"), earlier(), now, images).unwrap_err().to_string()
+        };
+        let message = refusal(job(None, "u16", 4), Some(&images));
+        let parts = ["set.preprocessing.resize was 96 and is null;", "or add --resize 96 to go on"];
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        let message = refusal(job(None, "i32", 4), Some(&images));
+        assert!(message.contains("or add --dtype u16 --resize 96 to go on"), "{message}");
+        for message in [refusal(job(None, "u16", 5), Some(&images)), refusal(job(None, "u16", 4), None)] {
+            assert!(message.contains("or the same settings to go on"), "{message}");
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl OpenShard {
             input_end: 0,
             skipped: vec![],
             remarks: Remarks::default(),
+            kept: None,
         };
         Ok(Self { writer: output.begin()?, entry, zstd })
     }

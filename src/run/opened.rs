@@ -18,6 +18,9 @@ use pixtok_base::paths::absence;
 use pixtok_images::data::{self, ImageFolder};
 use pixtok_tokens::{Arrangement, MadeBy, StatedTokenizer};
 
+/// The number of runs in a folder that a message names.
+const RUNS_SHOWN: usize = 12;
+
 /// A tokenizer that can process images, with what a token set must state about it.
 pub enum Opened {
     /// A run or a model folder of pixtok.
@@ -80,8 +83,10 @@ impl Found {
         };
         // Reconstructions may lie in folders that pixtok wrote, but the pictures of runs are not
         // reconstructions.
-        if let Some(run) = runs_in(path).next() {
-            return Err(nothing(format!("it holds runs, for instance {}", run.display())).into());
+        let runs = runs_in(path);
+        if let Some(first) = runs.first() {
+            let words = format!("it holds runs ({}); give one of them, like", listed(&runs));
+            return Err(nothing(format!("{words} {}", path.join(first).display())).into());
         }
         ImageFolder::open_with_outputs(path).map_err(|error| nothing(error.to_string()))?;
         Ok(Self::Reconstructions(path.to_owned()))
@@ -106,10 +111,22 @@ impl Found {
     }
 }
 
-/// The runs directly inside a folder.
-fn runs_in(folder: &Path) -> impl Iterator<Item = PathBuf> {
+/// The names of the runs directly inside a folder, sorted.
+fn runs_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.map(|entry| entry.path()).filter(|path| Run::is_one(path))
+    let runs = entries.filter(|entry| Run::is_one(&entry.path()));
+    let mut names: Vec<String> = runs.map(|run| run.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The first names, and how many there are beyond.
+fn listed(names: &[String]) -> String {
+    let shown = names[..names.len().min(RUNS_SHOWN)].join(", ");
+    match names.len().saturating_sub(RUNS_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// Reads the adapter of a TorchScript pair.
@@ -293,12 +310,16 @@ mod tests {
         }
         let open = || Found::open(root.path(), ModelChoice::default(), Device::Cpu, Tell::to(&|_| ()));
         assert!(matches!(open().unwrap(), Found::Reconstructions(_)));
-        let run = root.path().join("run");
-        fs::create_dir(&run).unwrap();
-        for file in ["config.toml", "metrics.jsonl"] {
-            fs::write(run.join(file), "").unwrap();
+        for run in (10..23).rev().map(|number| root.path().join(format!("run-{number}"))) {
+            fs::create_dir(&run).unwrap();
+            for file in ["config.toml", "metrics.jsonl"] {
+                fs::write(run.join(file), "").unwrap();
+            }
         }
         let words = open().err().unwrap().to_string();
-        assert!(words.contains("it holds runs, for instance") && words.contains("/run"), "{words}");
+        assert!(words.contains("it holds runs (run-10, run-11, "), "{words}");
+        assert!(
+            words.contains(", run-21 and 1 more); give one of them, like ") && words.ends_with("/run-10")
+        );
     }
 }

@@ -154,6 +154,7 @@ fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
         shard_rows: Some(3),
         shard_bytes: None,
         part: None,
+        val_share: None,
         prefix_keys: false,
         batch_size: Some(4),
         verify: true,
@@ -201,7 +202,7 @@ fn a_sequence_comes_back_from_every_format() {
             let name = format!("{format}-{numbers}");
             let (out, back) = (scratch.path().join(&name), scratch.path().join(format!("{name}-images")));
             let made = encoded(&opened, &encoding(&images, &out, format)).unwrap();
-            assert!(matches!(made, Encoded::Whole { .. }), "{name}");
+            assert!(matches!(made, Encoded::Whole(_)), "{name}");
 
             let sets = TokenSet::find(&out).unwrap();
             let sidecar = &sets[0].sidecar;

@@ -94,7 +94,7 @@ fn inputs_that_are_not_what_they_should_be_are_named() {
         for part in parts {
             assert!(printed.contains(part), "{data}: {part:?} is missing: {printed}");
         }
-        assert!(!export.path("out/tokens.json").exists(), "{data}");
+        assert!(!export.path("out/job.json").exists(), "{data}");
     }
     // The failed job does not block a different one.
     export.encode("fsq", "out", &["--format", "npy"]);

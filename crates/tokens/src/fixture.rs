@@ -31,6 +31,7 @@ pub fn layouts() -> Vec<Layout> {
                 image_side: 256,
                 names: None,
                 document_index: false,
+                classes: vec![],
             });
         }
     }

@@ -61,7 +61,7 @@ impl Framing {
     }
 
     /// The ids by the names of their flags.
-    fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u32)> {
         let all = [
             ("bos", self.bos),
             ("boi", self.boi),
@@ -187,12 +187,23 @@ impl Framing {
     /// framing.
     #[must_use]
     pub fn largest(&self, side: u32) -> u32 {
-        let size = match &self.size {
-            SizeTokens::None => 0,
-            SizeTokens::Grid { base, div } => base.saturating_add(side / (*div).max(1)),
-            SizeTokens::Text { ids } => ids.iter().copied().max().unwrap_or(0),
+        self.range(side).map_or(0, |[_, largest]| largest)
+    }
+
+    /// The smallest and the largest id that the framing of grids with sides up to `side` can have;
+    /// `None` without framing.
+    #[must_use]
+    pub fn range(&self, side: u32) -> Option<[u32; 2]> {
+        let sizes = match &self.size {
+            SizeTokens::None => vec![],
+            SizeTokens::Grid { base, div } => {
+                let steps = side / (*div).max(1);
+                vec![base.saturating_add(steps.min(1)), base.saturating_add(steps)]
+            }
+            SizeTokens::Text { ids } => ids.to_vec(),
         };
-        self.named().map(|(_, id)| id).max().unwrap_or(0).max(size)
+        let ids = || self.named().map(|(_, id)| id).chain(sizes.iter().copied());
+        Some([ids().min()?, ids().max()?])
     }
 
     /// Adds the framing to the ids of codes.
@@ -277,8 +288,10 @@ mod tests {
         assert_eq!(framed, expected);
         assert_eq!(full().length(GRID, LINES).unwrap(), framed.len());
         assert_eq!(full().unframe(GRID, LINES, &framed).unwrap(), ids);
+        assert_eq!(full().range(16), Some([100, 216]));
         let bare = Framing::default();
         assert!(bare.is_bare());
+        assert_eq!((bare.range(16), bare.largest(16)), (None, 0));
         assert_eq!(bare.frame(GRID, LINES, &ids).unwrap(), ids);
         assert_eq!(bare.unframe(GRID, LINES, &ids).unwrap(), ids);
     }

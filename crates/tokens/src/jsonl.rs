@@ -16,7 +16,9 @@ use super::files::{Input, Output, name};
 use super::line_index::LineIndex;
 use super::open_files::OpenFiles;
 use super::reading::{self, Source, SourceAt};
-use super::{Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokenNames, TokensError};
+use super::{
+    Format, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokenNames, TokensError, features,
+};
 
 /// One JSON object per row: `tokens.jsonl`.
 pub struct Jsonl;
@@ -58,7 +60,7 @@ impl Format for Jsonl {
     ) -> Result<Vec<(String, Vec<u8>)>, TokensError> {
         let names = layout.names.iter();
         let added = names.map(|names| Ok(("added_tokens.json".into(), names.added_tokens()?)));
-        added.chain([Ok(("features.json".into(), features(layout)))]).collect()
+        added.chain([Ok(("features.json".into(), stated(layout)))]).collect()
     }
 
     fn rows(&self, folder: &Path, shard: Shard, layout: &Layout) -> Result<Rows, TokensError> {
@@ -80,12 +82,9 @@ impl Format for Jsonl {
 }
 
 /// The fields of a line in the form that `datasets.Features.from_dict` takes.
-fn features(layout: &Layout) -> Vec<u8> {
-    let value = |dtype: &str| json!({ "dtype": dtype, "_type": "Value" });
-    let tokens = match &layout.names {
-        None => json!({ "feature": value(layout.dtype.name()), "_type": "List" }),
-        Some(_) => value("string"),
-    };
+fn stated(layout: &Layout) -> Vec<u8> {
+    let value = features::value;
+    let tokens = if layout.names.is_none() { features::ids(layout) } else { value("string") };
     let fields = json!({
         "key": value("string"),
         "h": value("int32"),
@@ -93,7 +92,7 @@ fn features(layout: &Layout) -> Vec<u8> {
         "width": value("int32"),
         "height": value("int32"),
         "tokens": tokens,
-        "label": value("int64"),
+        "label": features::label(layout),
         "text": value("string"),
         "json": { "_type": "Json" },
     });

@@ -1,5 +1,7 @@
 //! The properties that all rows of a set share.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use strum::EnumString;
 
@@ -8,12 +10,24 @@ use super::{FormatKind, Grid, Row, TokenNames, TokensError};
 /// The number type of ids, little endian in every file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, EnumString)]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase", parse_err_ty = String, parse_err_fn = no_dtype)]
+#[strum(parse_err_ty = String, parse_err_fn = no_dtype)]
 pub enum Dtype {
     /// 16 bits, unsigned.
+    #[strum(serialize = "u16", serialize = "uint16")]
     U16,
     /// 32 bits, signed. Ids are below 2^31, so they read the same as unsigned.
+    #[strum(serialize = "i32", serialize = "int32")]
     I32,
+}
+
+/// The name in flags, sidecars and messages.
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::U16 => "u16",
+            Self::I32 => "i32",
+        })
+    }
 }
 
 impl Dtype {
@@ -38,7 +52,7 @@ impl Dtype {
         }
     }
 
-    /// The name in numpy.
+    /// The name in numpy, for files that numpy and `datasets` read.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -120,6 +134,9 @@ pub struct Layout {
     /// Whether to write an index of where each document ends, in formats that take it.
     #[serde(default)]
     pub document_index: bool,
+    /// The class names, by label number; empty if labels are plain numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
 }
 
 impl Layout {
@@ -181,7 +198,7 @@ impl Layout {
             return Some(format!("it has {ids} ids where all have {length}"));
         }
         let large = row.ids.iter().find(|&&id| id > self.dtype.largest())?;
-        Some(format!("its id {large} does not fit {}", self.dtype.name()))
+        Some(format!("its id {large} does not fit {}", self.dtype))
     }
 
     /// Refuses to write a row that deviates from the layout.

@@ -6,8 +6,10 @@
 //! with [`RandomAccess`]. Nothing here depends on models: a [`Row`] holds ids as they are stored.
 //! This crate needs no libtorch.
 
+mod arrow_schema;
 mod companion;
 mod error;
+mod features;
 mod files;
 #[cfg(test)]
 mod fixture;
@@ -53,13 +55,13 @@ use pixtok_base::{Action, Carried};
 pub use preset::{Preset, PresetIds};
 pub use random_access::RandomAccess;
 pub use row::{Grid, Row, TokenShape};
-pub use set::TokenSet;
+pub use set::{SPLITS, TokenSet};
 pub use side_files::SideFiles;
 pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
 pub use stated::{
-    Arrangement, Counts, MadeBy, Preprocessing, Source, StatedGrid, StatedShape, StatedTokenizer,
-    StatedWeights,
+    Arrangement, Counts, MadeBy, Preprocessing, Source, StatedGrid, StatedIds, StatedShape, StatedSplit,
+    StatedTokenizer, StatedWeights,
 };
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
 

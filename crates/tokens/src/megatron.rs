@@ -54,7 +54,7 @@ fn open_index(path: PathBuf, rows: u64, dtype: Dtype) -> Result<Input, TokensErr
     }
     let [code] = index.array()?;
     if code != type_code(dtype) {
-        return Err(index.damaged(format!("its ids are of type {code}, not {}", dtype.name())));
+        return Err(index.damaged(format!("its ids are of type {code}, not {dtype}")));
     }
     let (sequences, documents) = (index.u64()?, index.u64()?);
     if sequences != rows || documents != rows + 1 {

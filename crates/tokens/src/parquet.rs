@@ -3,8 +3,10 @@
 //!
 //! Columns: key string; tokens list of uint16 or int32, flat; h, w uint16; width, height int32;
 //! label int64, text and json string, null if an image has none. Row groups have 4,096 rows and are
-//! compressed with zstd. Tokens have no dictionary, because they hardly repeat. The bytes depend
-//! only on the rows.
+//! compressed with zstd. Tokens have no dictionary, because they hardly repeat. The file's metadata
+//! tell `datasets` the features of the columns (`huggingface`), with the names of the classes, and
+//! Arrow the length of the lists if it is the same in all rows (`ARROW:schema`). The bytes depend
+//! only on the rows and the layout.
 
 mod reader;
 mod single;
@@ -17,16 +19,19 @@ use std::sync::Arc;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, Type};
+use serde_json::json;
 
 use self::reader::Reader;
 use self::single::ReaderAt;
 use super::open_files::OpenFiles;
 use super::{
-    Dtype, Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, io_error, reading,
+    Dtype, Format, Grid, Layout, Place, Row, Rows, RowsAt, Shard, ShardWriter, TokensError, arrow_schema,
+    features, io_error, reading,
 };
 use pixtok_base::Action;
 
@@ -34,6 +39,8 @@ use pixtok_base::Action;
 pub struct Parquet;
 
 const GROUP_ROWS: usize = 4096;
+/// The key under which `datasets` looks for the features of the columns.
+const FEATURES: &str = "huggingface";
 
 fn file(place: Place) -> String {
     let number = place.number;
@@ -63,10 +70,34 @@ fn schema(dtype: Dtype) -> Result<Type, ParquetError> {
     ))
 }
 
-fn properties() -> WriterProperties {
+/// What the file tells `datasets` and Arrow about its columns.
+fn metadata(layout: &Layout) -> Vec<KeyValue> {
+    let value = features::value;
+    let columns = json!({
+        "key": value("string"),
+        "tokens": features::ids(layout),
+        "h": value("uint16"),
+        "w": value("uint16"),
+        "width": value("int32"),
+        "height": value("int32"),
+        "label": features::label(layout),
+        "text": value("string"),
+        "json": value("string"),
+    });
+    let info = json!({ "info": { "features": columns } }).to_string();
+    let schema = layout.length.map(|length| {
+        let schema = arrow_schema::base64(layout.dtype, length, &[(FEATURES, &info)]);
+        KeyValue::new(arrow_schema::KEY.to_owned(), schema)
+    });
+    let features = KeyValue::new(FEATURES.to_owned(), info);
+    [features].into_iter().chain(schema).collect()
+}
+
+fn properties(layout: &Layout) -> WriterProperties {
     let tokens = ColumnPath::from(vec!["tokens".into(), "list".into(), "element".into()]);
     WriterProperties::builder()
         .set_created_by("pixtok".into())
+        .set_key_value_metadata(Some(metadata(layout)))
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_column_dictionary_enabled(tokens.clone(), false)
         .set_column_statistics_enabled(tokens, EnabledStatistics::None)
@@ -86,8 +117,9 @@ impl Format for Parquet {
     ) -> Result<Box<dyn ShardWriter>, TokensError> {
         let path = folder.join(file(place));
         let out = File::create(&path).map_err(io_error(Action::Create, &path))?;
-        let writer = schema(layout.dtype)
-            .and_then(|schema| SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties())));
+        let writer = schema(layout.dtype).and_then(|schema| {
+            SerializedFileWriter::new(out, Arc::new(schema), Arc::new(properties(layout)))
+        });
         let writer = writer.map_err(|error| failed(Action::Write, &path, error))?;
         Ok(Box::new(Writer { path, writer, layout: layout.clone(), rows: vec![] }))
     }
@@ -256,6 +288,31 @@ mod tests {
             row.starts_with("{key: \"ünï/日本 1\", tokens: [") && row.contains("h: 5, w: 7, width: 71"),
             "{row}"
         );
+    }
+
+    #[test]
+    fn metadata_tell_the_classes_and_the_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let metadata = |layout: &Layout| {
+            fixture::write(&Parquet, folder.path(), layout, &fixture::rows(layout, 2), 2);
+            let bytes = std::fs::read(folder.path().join("train-00000-of-00001.parquet")).unwrap();
+            let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+            let pairs = reader.metadata().file_metadata().key_value_metadata().unwrap().clone();
+            pairs.into_iter().map(|pair| (pair.key, pair.value.unwrap())).collect::<Vec<_>>()
+        };
+        let classes = vec!["elk".to_owned(), "owl".to_owned()];
+        let layout = Layout { classes, ..fixture::layouts()[2].clone() };
+        let pairs = metadata(&layout);
+        let info: serde_json::Value = serde_json::from_str(&pairs[0].1).unwrap();
+        let features = &info["info"]["features"];
+        assert_eq!(features["label"], json!({ "names": ["elk", "owl"], "_type": "ClassLabel" }));
+        assert_eq!((&features["tokens"]["length"], &features["h"]["dtype"]), (&json!(105), &json!("uint16")));
+        let schema = arrow_schema::base64(layout.dtype, 105, &[("huggingface", &pairs[0].1)]);
+        assert_eq!(pairs[1], ("ARROW:schema".to_owned(), schema));
+        // Rows of several lengths have no Arrow schema.
+        let ragged = metadata(&Layout { grid: None, length: None, ..layout });
+        assert_eq!(ragged.len(), 1);
+        assert_eq!(ragged[0].0, "huggingface");
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use super::{Row, Rows, SIDECAR, Shard, SideFiles, Sidecar, TokensError};
 use pixtok_base::paths::absence;
 
+/// The folders of the two sets of `pixtok encode --val-share`.
+pub const SPLITS: [&str; 2] = ["train", "val"];
+
 /// A set on disk: its folder, its sidecar, and the requested shards.
 #[derive(Debug)]
 pub struct TokenSet {
@@ -40,6 +43,13 @@ impl TokenSet {
             return Err(TokensError::Unsuitable(format!(
                 "{} is not finished; run its command again, which goes on where it was stopped",
                 path.display()
+            )));
+        }
+        if parts.is_empty() && SPLITS.iter().all(|name| holds_tokens(&path.join(name))) {
+            return Err(TokensError::Unsuitable(format!(
+                "{} holds two sets of tokens, {}; give the folder of one of them",
+                path.display(),
+                SPLITS.join(" and ")
             )));
         }
         if parts.is_empty() {
@@ -122,6 +132,11 @@ fn is_finished(folder: &Path) -> bool {
     SideFiles::of_finished(folder).is_some()
 }
 
+/// Whether a folder holds a set, finished or not, or parts of one.
+fn holds_tokens(folder: &Path) -> bool {
+    SideFiles::in_folder(folder).is_some() || !part_folders(folder).is_empty()
+}
+
 /// The folders of parts below `path`, in order.
 fn part_folders(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -185,5 +200,16 @@ mod tests {
         assert!(words().contains("part-00000-of-00003 is not finished"), "{}", words());
         let words = TokenSet::find_finished(folder.path()).unwrap_err().to_string();
         assert!(words.contains("has no finished part"), "{words}");
+    }
+
+    #[test]
+    fn a_folder_of_two_sets_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let words = || TokenSet::find(folder.path()).unwrap_err().to_string();
+        fs::create_dir_all(folder.path().join("train/part-00000-of-00002")).unwrap();
+        fs::create_dir(folder.path().join("val")).unwrap();
+        assert!(words().contains("has no tokens.json"), "{}", words());
+        fs::write(folder.path().join("val/job.json"), "{}").unwrap();
+        assert!(words().contains("holds two sets of tokens, train and val;"), "{}", words());
     }
 }

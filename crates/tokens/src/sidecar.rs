@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::names::TokenNames;
 use super::{
     Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, Preprocessing, Shard, SideFiles,
-    SizeTokens, Source, StatedGrid, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
+    SizeTokens, Source, StatedGrid, StatedIds, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
 };
 use pixtok_base::Action;
 
@@ -54,6 +54,9 @@ pub struct Sidecar {
     /// All ids are below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<u64>,
+    /// The range of the ids, which follows from the keys above; absent in sets of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<StatedIds>,
     /// The axes of one row's ids.
     pub axes: Axes,
     /// The number of ids in a row, if it is the same for all rows.
@@ -102,6 +105,7 @@ impl Sidecar {
             image_side: self.image_size.map_or(0, |[h, w]| h.min(w)),
             names: self.names.clone(),
             document_index: self.document_index,
+            classes: self.source.classes.clone(),
         }
     }
 
@@ -165,6 +169,16 @@ impl Sidecar {
     pub fn ids_of_reader(&self, vocabulary: &Vocabulary) -> u64 {
         let largest = vocabulary.largest().max(self.specials.largest(self.grid.longest_side()));
         self.vocab_size.unwrap_or(u64::from(largest) + 1)
+    }
+
+    /// The range of the set's ids. `vocabulary` is that of the set.
+    #[must_use]
+    pub fn ids(&self, vocabulary: &Vocabulary) -> StatedIds {
+        StatedIds {
+            vocabulary: self.ids_of_reader(vocabulary),
+            codes: [vocabulary.smallest(), vocabulary.largest()],
+            specials: self.specials.range(self.grid.longest_side()),
+        }
     }
 
     /// The text of the file.

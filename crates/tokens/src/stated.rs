@@ -181,12 +181,37 @@ pub struct Source {
     /// The prefix of the keys: `shard` for the name of their tar.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_prefix: Option<String>,
+    /// Which of the two sets of `--val-share` this is; absent without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<StatedSplit>,
     /// The class names, by label number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
     /// Notes on skipped input, and on how labels and captions were used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// One of the two sets into which `--val-share` divides an input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StatedSplit {
+    /// `train` or `val`.
+    pub name: String,
+    /// The share of the images in `val`.
+    pub val_share: f64,
+}
+
+/// The ids that a set can hold, worked out from its vocabulary and its framing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedIds {
+    /// The number of ids in the vocabulary: `vocab_size` if it is stated, otherwise the largest id
+    /// plus one.
+    pub vocabulary: u64,
+    /// The smallest and the largest id of a code.
+    pub codes: [u32; 2],
+    /// The smallest and the largest id of the framing, sizes included; absent without framing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specials: Option<[u32; 2]>,
 }
 
 impl Source {

@@ -117,6 +117,15 @@ impl Vocabulary {
         }
     }
 
+    /// The smallest id of a code.
+    #[must_use]
+    pub fn smallest(&self) -> u32 {
+        match &self.placement {
+            Placement::Offset(offset) => *offset,
+            Placement::Map { ids, .. } => ids.iter().copied().min().unwrap_or(0),
+        }
+    }
+
     /// The largest id of a code.
     #[must_use]
     pub fn largest(&self) -> u32 {
@@ -154,6 +163,7 @@ mod tests {
         let moved = Vocabulary::offset(50305, 7).unwrap();
         let mapped = Vocabulary::map(b"[9, 4, 8196, 0, 77, 5, 6]", 7, "map.json").unwrap();
         assert_eq!((moved.id(0), moved.largest(), mapped.largest()), (Some(50305), 50311, 8196));
+        assert_eq!((moved.smallest(), mapped.smallest()), (50305, 0));
         for vocabulary in [moved, mapped] {
             for code in 0..7 {
                 assert_eq!(vocabulary.code(vocabulary.id(code).unwrap()), Some(code));

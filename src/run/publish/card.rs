@@ -23,7 +23,7 @@ pub(super) fn markdown(trained: &Trained, out: &Path, validation: &Validation) -
         what_it_is(trained, &kind)?,
         measurements(trained, validation),
         training(trained)?,
-        use_with_pixtok(),
+        use_with_pixtok(trained),
         use_with_python(trained)?,
         files(trained),
     ]
@@ -146,10 +146,23 @@ fn training(trained: &Trained) -> Result<String> {
     ))
 }
 
-fn use_with_pixtok() -> String {
-    "## With pixtok\n\nThis folder stands where pixtok takes a run:\n\n```\npixtok eval THIS_FOLDER --data PICTURES\npixtok reconstruct \
-     THIS_FOLDER photo.jpg --out reconstructed\npixtok codebook THIS_FOLDER --out codes.npy\n```\n"
-        .to_owned()
+fn use_with_pixtok(trained: &Trained) -> String {
+    let data = &trained.config.data;
+    let size = data.image_size;
+    // The same as what `encode` does by itself, for square images.
+    let covers = |&short: &u32| short == size.height && short == size.width;
+    let resize = data.resize.filter(|short| !covers(short)).map_or_else(String::new, |short| {
+        format!(
+            "\n`eval` and `prepare` resize the short side of a picture to {short} pixels before they crop {}×{} at the centre. \
+             `encode` resizes it to the crop, so that less is cut; with `--resize {short}` it prepares pictures as they do.\n",
+            size.height, size.width
+        )
+    });
+    format!(
+        "## With pixtok\n\nThis folder stands where pixtok takes a run:\n\n```\npixtok eval THIS_FOLDER --data PICTURES\npixtok \
+         encode THIS_FOLDER --data PICTURES --out tokens --format parquet\npixtok reconstruct THIS_FOLDER photo.jpg --out \
+         reconstructed\npixtok codebook THIS_FOLDER --out codes.npy\n```\n{resize}"
+    )
 }
 
 fn use_with_python(trained: &Trained) -> Result<String> {

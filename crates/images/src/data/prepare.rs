@@ -44,6 +44,8 @@ pub struct Prepared {
     pub size: ImageSize,
     /// The width and height of the original picture, after it was turned upright.
     pub original: (u32, u32),
+    /// The share of the area of the original picture that the image shows.
+    pub kept: f64,
 }
 
 impl Prepared {
@@ -108,7 +110,17 @@ impl Prepare {
         // No random numbers are drawn.
         transform.apply(picture, Seed(0), &mut planes)?;
         let original = (picture.width as u32, picture.height as u32);
-        Ok(Prepared { planes, size: transform.image_size(), original })
+        let kept = transform.share_kept(original.0, original.1);
+        Ok(Prepared { planes, size: transform.image_size(), original, kept })
+    }
+
+    /// The share of the area of a picture of this width and height that an image of `size` shows,
+    /// cropped at the centre after a resize of the short side to `resize` (absent: to the smallest
+    /// size that covers the image).
+    #[must_use]
+    pub fn share_of_centre(size: ImageSize, resize: Option<u32>, (width, height): (u32, u32)) -> f64 {
+        let config = Config { image_size: size, resize, ..Config::default() };
+        Transform::eval(&config).share_kept(width.max(1), height.max(1))
     }
 
     fn own_size(&self, picture: &Picture, factor: u32) -> Result<ImageSize, String> {
@@ -190,6 +202,29 @@ mod tests {
         assert!(!cut.image(&png(12, 8)).unwrap().is_resized());
         let message = cut.image(&png(3, 50)).unwrap_err();
         assert_eq!(message, "it is 3×50 pixels; the tokenizer needs 4 or more a side");
+    }
+
+    #[test]
+    fn the_share_that_is_kept_is_that_of_the_window() {
+        let size = ImageSize { height: 32, width: 64 };
+        for ((width, height), resize, kept) in [
+            // A picture of the image's shape, and one of twice its height.
+            ((128, 64), None, 1.0),
+            ((128, 128), None, 0.5),
+            // The short side is 80, the long side 160: 32 × 64 of 80 × 160.
+            ((400, 200), Some(80), 0.16),
+        ] {
+            let found = Prepare::share_of_centre(size, resize, (width, height));
+            assert!((found - kept).abs() < 1e-12, "{width}×{height}: {found}");
+            let config = Config { image_size: size, resize, ..Config::default() };
+            let picture = png(width as usize, height as usize);
+            let prepared = Prepare::new(&config, Fit::Centre).image(&picture).unwrap();
+            assert_eq!(prepared.kept, found);
+        }
+        assert_eq!(whole(None).image(&png(53, 36)).unwrap().kept, 1.0);
+        let cut = Prepare::new(&Config::default(), Fit::Cut { factor: 8 });
+        let kept = cut.image(&png(20, 12)).unwrap().kept;
+        assert!((kept - (16.0 * 8.0) / (20.0 * 12.0)).abs() < 1e-12, "{kept}");
     }
 
     #[test]

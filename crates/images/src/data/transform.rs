@@ -73,6 +73,14 @@ impl Transform {
         resample(View::of(picture), window, self.size, self.filter, planes)
     }
 
+    /// The share of the area of a picture of this size that the image shows, if no choice is
+    /// random.
+    pub(super) fn share_kept(&self, width: u32, height: u32) -> f64 {
+        let (width, height) = (f64::from(width), f64::from(height));
+        let window = self.window(width, height, Seed(0));
+        window.width * window.height / (width * height)
+    }
+
     /// Whether `picture` is enlarged as a whole before it is cropped.
     pub(super) fn enlarges(&self, picture: &Picture) -> bool {
         let (width, height) = (picture.width as f64, picture.height as f64);

@@ -160,7 +160,7 @@ pub(super) fn check(meta: &ParquetMetaData, rows: u64, dtype: Dtype) -> Result<(
     let wanted = schema(dtype).map_err(|error| error.to_string())?;
     let wanted = SchemaDescriptor::new(Arc::new(wanted));
     if meta.file_metadata().schema_descr().columns() != wanted.columns() {
-        return Err(format!("its columns are not those of a table of {} tokens", dtype.name()));
+        return Err(format!("its columns are not those of a table of {} tokens", dtype));
     }
     let mut groups = meta.row_groups().iter().map(|group| u64::try_from(group.num_rows()).ok());
     let says = groups.try_fold(0_u64, |sum, rows| sum.checked_add(rows?));

@@ -115,7 +115,8 @@ impl SampleStream for Stream {
                 let found =
                     if named { Ok(Encoded::File(image.clone())) } else { Err(key::NOT_UTF8.to_owned()) };
                 let altered = Altered::default();
-                let mut sample = Sample { key, image: found, label, text: None, json: None, altered };
+                let mut sample =
+                    Sample { key, image: found, label, text: None, json: None, altered, tried: None };
                 if let Err(reason) = self.beside.tell(index, &image, &mut sample) {
                     sample.image = Err(reason);
                 }

@@ -189,12 +189,14 @@ impl SampleStream for Stream {
                 continue;
             }
             let path = self.path.parent().unwrap_or(Path::new("")).join(path);
-            let image = existing(path, &mut self.folders);
+            let full = || std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            let image = existing(&path, &mut self.folders);
+            let tried = image.is_err().then(full);
             let label = self.take_label(&mut object);
             let text = captions::take(&mut object, &self.fields.text);
             let json = (!object.is_empty()).then_some(object);
             let altered = Altered { non_finite, ..Altered::default() };
-            return Ok(Some(Sample { key, image, label, text, json, altered }));
+            return Ok(Some(Sample { key, image, label, text, json, altered, tried }));
         }
         Ok(None)
     }
@@ -230,14 +232,14 @@ fn take_path(object: &mut Carried, names: &[String]) -> Option<String> {
     Some(path).filter(|path| !path.is_empty())
 }
 
-fn existing(path: PathBuf, folders: &mut Folders) -> Result<Encoded, String> {
-    match fs::metadata(&path) {
+fn existing(path: &Path, folders: &mut Folders) -> Result<Encoded, String> {
+    match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err("its path is a folder".to_owned()),
         Ok(meta) => match special(meta.file_type()) {
             Some(kind) => Err(format!("its path is a {kind}")),
-            None => Ok(Encoded::File(path)),
+            None => Ok(Encoded::File(path.to_owned())),
         },
-        Err(error) => match folders.find(&path)? {
+        Err(error) => match folders.find(path)? {
             Some(path) => Ok(Encoded::File(path)),
             None => Err(format!("cannot find it: {error}")),
         },
@@ -280,6 +282,7 @@ mod tests {
             text: Some("x".into()),
             json: carried(json!({"w": 5})),
             altered: Altered::default(),
+            tried: None,
         };
         assert_eq!(samples[0], expected);
         assert_eq!((samples[1].key.as_str(), samples[1].text.as_deref()), ("b/c_d", Some("y")));
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_a_bad_sample_and_what_does_not_convert_stays_in_json() {
         let (root, set) = list(concat!(
-            "{\"path\": \"nowhere.png\"}\n",
+            "{\"path\": \"no/where.png\"}\n",
             "{\"path\": \"b\", \"key\": \"folder\"}\n",
             "{\"path\": \"fifo.png\"}\n",
             "{\"path\": \"a.png\", \"label\": 1.5, \"text\": [\"one\"]}\n",
@@ -313,10 +316,13 @@ mod tests {
         ));
         make_fifo(&root.path().join("fifo.png"));
         let mut samples = all(&set);
-        for (sample, part) in samples.drain(..3).zip(["cannot find it", "is a folder", "is a FIFO"]) {
+        let bad = [("cannot find it", "no/where.png"), ("is a folder", "b"), ("is a FIFO", "fifo.png")];
+        for (sample, (part, name)) in samples.drain(..3).zip(bad) {
             let reason = sample.image.unwrap_err();
             assert!(reason.contains(part), "{reason}");
+            assert_eq!(sample.tried, Some(root.path().join(name)));
         }
+        assert!(samples.iter().all(|sample| sample.tried.is_none()));
         assert_eq!((samples[0].label, samples[0].text.as_deref()), (None, Some("one")));
         assert_eq!(samples[0].json, carried(json!({"label": 1.5})));
         assert_eq!(samples[1].json, carried(json!({"label": 2, "text": ["one", 2]})));

@@ -52,6 +52,8 @@ pub struct Sample {
     pub json: Option<Carried>,
     /// How the sample differs from the input.
     pub altered: Altered,
+    /// The file in which the image was looked for, in full, if it is not there.
+    pub tried: Option<PathBuf>,
 }
 
 /// How a sample differs from its input.

@@ -150,7 +150,7 @@ impl Table {
             (None, Some(reason)) => image = Err(reason),
             (None, None) => {}
         }
-        Ok(Sample { key, image, label: labels.number(label.as_ref()), text, json, altered })
+        Ok(Sample { key, image, label: labels.number(label.as_ref()), text, json, altered, tried: None })
     }
 
     pub(super) fn damaged(&self, reason: String) -> DataError {

@@ -245,7 +245,8 @@ impl TarSample {
 
     fn read(&self, members: &mut Members, endings: &Endings, labels: &Labels) -> Result<Sample, DataError> {
         let (key, altered) = (self.key.clone(), Altered::default());
-        let mut sample = Sample { key, image: Err(no_image()), label: None, text: None, json: None, altered };
+        let mut sample =
+            Sample { key, image: Err(no_image()), label: None, text: None, json: None, altered, tried: None };
         // The first problem of the sample.
         let named = self.parts.iter().all(|part| part.member.is_utf8);
         let mut fault = (!named).then(|| key::NOT_UTF8.to_owned());

@@ -79,6 +79,7 @@ fn adjacent_members_of_a_key_are_a_sample() {
         text: Some("two\nlines".into()),
         json: carried(json!({"w": 5})),
         altered: Altered::default(),
+        tried: None,
     };
     assert_eq!(samples[0], expected);
     assert_eq!((samples[1].key.as_str(), samples[1].text.as_deref()), ("2", Some("before the image")));
