@@ -53,6 +53,7 @@ fn options(args: TrainArgs) -> TrainOptions {
         accept_inexact: args.accept_inexact,
         init_from: args.init_from,
         lpips_weights: args.lpips_weights,
+        overlap_told: false,
         compute: args.compute.into(),
     }
 }

@@ -40,6 +40,9 @@ pub struct TrainOptions {
     pub init_from: Option<PathBuf>,
     /// The weights of the network that the loss needs.
     pub lpips_weights: Option<PathBuf>,
+    /// Whether the caller has told which validation images are training images too. Then they are
+    /// not searched for again.
+    pub overlap_told: bool,
     /// Where and how to compute.
     pub compute: Compute,
 }
@@ -63,7 +66,7 @@ pub(super) fn resolve(
     if let Some(folder) = &options.data {
         config.data.train = text_of(folder)?;
         if earlier.is_none() {
-            drop_those_of_config(options, &mut config.data);
+            drop_those_of_config(&options.overrides, &mut config.data);
         }
     }
     if let Some(folder) = &options.val_data {

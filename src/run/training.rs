@@ -154,7 +154,9 @@ fn train_tokenizer(
         world: world.clone(),
     })?;
     // Only after different images were refused, since this may read many of them.
-    tell_shared(&sets.0, &sets.1, tell);
+    if !options.overlap_told {
+        tell_shared(&sets.0, &sets.1, tell);
+    }
     if earlier.is_some() {
         // Written only now, so that a refused resume leaves the config unchanged.
         write_changes(&path, &changes)?;
