@@ -124,25 +124,14 @@ fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepar
     let mut problems = Problems::default();
     problems.keep(options.measures.check_size(plan.base.image_size()));
     check_new_trainings(&plan, &layout, &mut problems);
-    let loss_weights = problems.keep(jobs::loss_weights(&plan, &options.measures.lpips_weights));
-    let options = without_those_of_losses(options, loss_weights.as_deref().unwrap_or_default());
-    let images = match images(&plan, tell) {
-        Err(error) if !dry_run => {
-            problems.keep(Err::<Images, _>(error));
-            None
-        }
-        images => Some(images),
-    };
-    let found = images.as_ref().and_then(|images| images.as_ref().ok());
+    let loss_weights = jobs::loss_weights(&plan, &options.measures.lpips_weights, &mut problems);
+    let options = without_those_of_losses(options, &loss_weights);
+    let images = images(&plan, tell);
+    let found = images.as_ref().ok();
     problems.keep(check_weights(&plan, found, &options, tell));
     let tried = try_out(&plan, found, devices[0], &mut problems, tell);
-    problems.finish()?;
-    let (Some(images), Some(loss_weights)) = (images, loss_weights) else {
-        // Both are there where there are no problems.
-        return Err(Misuse("the comparison cannot be prepared".into()).into());
-    };
+    problems.finish(images.as_ref().err().filter(|_| !dry_run))?;
     settle_precision(&mut plan, &layout, &devices, tell)?;
-    let found = images.as_ref().ok();
     // Without the images it cannot be checked whether earlier trainings used the same ones.
     let jobs = found.map(|found| jobs(&plan, &layout, found, &options, &loss_weights, &tried)).transpose()?;
     let mut jobs = jobs.unwrap_or_default();
@@ -338,7 +327,7 @@ fn jobs(
     for job in &jobs {
         problems.keep(job.check_unchanged(train_set));
     }
-    problems.finish()?;
+    problems.finish(None)?;
     Ok(jobs)
 }
 
@@ -368,8 +357,8 @@ fn search_training_images(
 }
 
 /// Notes on the arms whose own preparation of images is not the one that is used for all.
-fn preparation_notes<'a>(plan: &'a Plan, tried: &'a [Option<Tried>]) -> impl Iterator<Item = String> + 'a {
-    plan.arms.iter().zip(tried).filter_map(|(arm, tried)| {
+fn preparation_notes(plan: &Plan, tried: &[Option<Tried>]) -> impl Iterator<Item = String> {
+    plan.arms.iter().zip(tried).filter_map(move |(arm, tried)| {
         let words = tried.as_ref()?.preparation.as_ref()?;
         Some(format!(
             "{} has another preparation of its own than that of {}, which is used for all: {words}",

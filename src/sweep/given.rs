@@ -36,7 +36,7 @@ pub(super) fn plan(paths: &[PathBuf], changes: &Changes, protocol: Option<&Path>
             problems.keep(Err::<(), _>(Misuse(words)));
         }
     }
-    problems.finish()?;
+    problems.finish(None)?;
     let recipe = recipe(paths, protocol)?;
     let mut base = recipe.config.clone();
     if let Some(path) = &changes.data {

@@ -8,6 +8,7 @@ use super::diverged::Machine;
 use super::existing::Tried;
 use super::job::Job;
 use super::layout::Layout;
+use super::problems::Problems;
 use super::{Plan, Source};
 use crate::config::Config;
 use crate::run::{Tell, loss_weights_among, weights};
@@ -17,14 +18,28 @@ use pixtok_images::data::Dataset;
 pub(super) type LossWeights = Option<(PathBuf, String)>;
 
 /// The weights that each arm needs, from the LPIPS weights that are `given`.
-pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf]) -> Result<Vec<LossWeights>> {
+pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf], problems: &mut Problems) -> Vec<LossWeights> {
     let of_arm = |source: &Source| {
         let Source::Trained(config) = source else { return Ok(None) };
         let Some(path) = loss_weights_among(given, &config.loss)? else { return Ok(None) };
         let hash = weights::hash(&path)?;
-        Ok(Some((path, hash)))
+        anyhow::Ok(Some((path, hash)))
     };
-    plan.arms.iter().map(|arm| of_arm(&arm.source)).collect()
+    let mut known: Vec<String> = vec![];
+    let mut found = vec![];
+    for arm in &plan.arms {
+        let weights = of_arm(&arm.source).unwrap_or_else(|error| {
+            // What is missing for one arm is often missing for all.
+            let words = format!("{error:#}");
+            if !known.contains(&words) {
+                problems.keep(Err::<(), _>(error));
+                known.push(words);
+            }
+            None
+        });
+        found.push(weights);
+    }
+    found
 }
 
 /// Seed by seed, so that a whole table is there as early as can be. `identity` stands for the
