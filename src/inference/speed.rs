@@ -103,7 +103,7 @@ pub fn measure_speeds(options: &SpeedOptions, tell: Tell) -> Result<()> {
     let mut runners: Vec<Option<Runner>> = vec![];
     for path in &options.tokenizers {
         let ready = open(path, &images, config.eval.batch_size, device).and_then(|opened| {
-            let mut runner = Runner { opened, encode: vec![], decode: vec![] };
+            let runner = Runner { opened, encode: vec![], decode: vec![] };
             for _ in 0..WARM_UP {
                 runner.pass(&images, device)?;
             }

@@ -180,9 +180,10 @@ impl<'a> Trial<'a> {
         }
         let Some((file, (w, h))) = example else { return Ok(()) };
         let name = file.strip_prefix(folder).unwrap_or(&file).display();
+        let are = if others == 1 { "is" } else { "are" };
         Err(Misuse(format!(
-            "{others} of {} reconstructions in {} do not have the {width}×{height} pixels of the images here, for instance \
-             {name} with {w}×{h}; {} writes the originals to reconstruct",
+            "{others} of {} reconstructions in {} {are} not {width}×{height} pixels large like the images here, for \
+             instance {name} with {w}×{h}; {} writes the originals to reconstruct",
             files.len(),
             folder.display(),
             self.prepare_command()?

@@ -152,7 +152,7 @@ mod tests {
         // If the images were read again, nothing would be found.
         fs::remove_dir_all(at("train")).unwrap();
         assert_eq!(search.notes_of(&read("other"), None, tell), notes);
-        let mut anew = TrainingSearch::new(&val_set, Some(1));
-        assert_eq!((anew.total(), anew.notes_of(&read("val"), None, tell)), (1, vec![]));
+        let mut bounded = TrainingSearch::new(&val_set, Some(1));
+        assert_eq!((bounded.total(), bounded.notes_of(&read("val"), None, tell)), (1, vec![]));
     }
 }
