@@ -42,7 +42,7 @@ pub(super) fn measure(
     let whole: Vec<&Job> =
         jobs.iter().zip(outcomes).filter(|(_, failure)| failure.is_none()).map(|(job, _)| job).collect();
     let mut measured: Vec<&Job> = vec![];
-    for job in &whole {
+    for &job in &whole {
         let known = measured.iter().any(|other| other.arm == job.arm);
         if !known && figures(job)?.get(OF_TOKENS).is_some_and(Value::is_number) {
             measured.push(job);
