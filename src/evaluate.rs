@@ -28,7 +28,7 @@ pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Networks};
 pub use pairs::Pairs;
-pub use passes::{Files, Passed, Subject, Tokens};
+pub use passes::{Files, Passed, Subject, Tokens, timed};
 pub use reconstructions::Reconstructions;
 pub use scores::{Column, Extremes, Scores};
 

@@ -279,6 +279,105 @@ fn what_is_there_already_can_be_an_arm() {
 }
 
 #[test]
+fn tokenizers_are_compared_as_they_are() {
+    let scratch = Scratch::new();
+    scratch.train("run", &[]);
+    scratch.train("other", &["--set=data.resize=40", "--set=train.steps=2"]);
+    let at = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
+    let pictures = at("pictures");
+    let output = pixtok(&["eval", &at("run"), "--threads", "1", "--pictures", &pictures]);
+    assert!(output.status.success(), "{}", said(&output));
+    let (run, other, made, out) = (at("run"), at("other"), pictures + "/reconstructions", at("out"));
+    let given = |paths: &[&str], more: &[&str]| {
+        let device = device();
+        let common = ["--out", &out, "--threads", "1", "--devices", &device];
+        pixtok(&[&["compare"][..], paths, &common, more].concat())
+    };
+    let dry = given(&[&run, &other, &made], &["--dry-run"]);
+    let words = said(&dry);
+    assert!(
+        dry.status.success() && words.contains("nothing is trained") && !Path::new(&out).exists(),
+        "{words}"
+    );
+    let output = given(&[&run, &other, &made], &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    let note = "other has another preparation of its own";
+    assert!(said(&output).contains(note), "{}", said(&output));
+
+    let text = fs::read_to_string(scratch.path("out/results.json")).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let figures = |arm: usize| &whole["arms"][arm]["runs"][0]["figures"];
+    let named: Vec<&str> = (0..3).map(|arm| whole["arms"][arm]["name"].as_str().unwrap()).collect();
+    assert_eq!(named, ["run", "other", "reconstructions"]);
+    assert_eq!(figures(0)["psnr_db"], figures(2)["psnr_db"], "its reconstructions in a folder");
+    assert_eq!(whole["protocol"][0][0], "taken as they are");
+    let protocol = whole["protocol"].to_string();
+    assert!(protocol.contains("data.resize is 40 there and not set here"), "{protocol}");
+    assert!(!protocol.contains("budget") && !protocol.contains("trained on"), "{protocol}");
+    for (arm, tokens) in [(0, true), (1, true), (2, false)] {
+        for half in ["encode", "decode"] {
+            let speed = |end: &str| figures(arm)[format!("{half}_images{end}_per_sec")].as_f64();
+            let ends = [speed("_least"), speed(""), speed("_greatest")];
+            assert!(ends.iter().all(|value| value.is_some() == tokens) && ends.is_sorted(), "{arm} {ends:?}");
+        }
+    }
+
+    // What is finished is not done again; what changed is.
+    let before = results(&scratch, "out");
+    let speeds = fs::read(scratch.path("out/speeds.json")).unwrap();
+    let output = given(&[&run, &other, &made], &[]);
+    assert_eq!(said(&output).matches("finished earlier").count(), 3, "{}", said(&output));
+    assert_eq!(results(&scratch, "out"), before);
+    assert!(fs::read(scratch.path("out/speeds.json")).unwrap() == speeds, "they were measured again");
+    fs::copy(scratch.path("pictures/reconstructions/00.jpg.png"), scratch.path("copy.png")).unwrap();
+    fs::copy(scratch.path("copy.png"), scratch.path("pictures/reconstructions/01.jpg.png")).unwrap();
+    let output = given(&[&run, &other, &made], &[]);
+    assert_eq!(said(&output).matches("finished earlier").count(), 2, "{}", said(&output));
+
+    // Everything that is wrong is said at once, before anything runs.
+    let small = Picture { width: 16, height: 24, rgb: vec![9; 3 * 16 * 24] }.to_png().unwrap();
+    fs::write(scratch.path("pictures/reconstructions/02.jpg.png"), small).unwrap();
+    fs::create_dir(scratch.path("few")).unwrap();
+    fs::copy(scratch.path("val/00.jpg"), scratch.path("few/00.jpg")).unwrap();
+    for more in [&[][..], &["--dry-run"]] {
+        let output = given(&[&run, &made, &at("few")], more);
+        let words = said(&output);
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        let command = format!("`pixtok prepare {run} --out DIR`");
+        for part in ["2 problems", "02.jpg.png with 16×24", &command, "01.jpg has no reconstruction"] {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+    let output = given(&[&run, &other], &["--seeds", "1"]);
+    assert!(
+        output.status.code() == Some(2) && said(&output).contains("--seeds belongs"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
+fn the_command_line_changes_a_sweep() {
+    let scratch = Scratch::new();
+    let path = sweep(&scratch, "sweep.toml", "base = \"tiny.toml\"\n[[arms]]\nname = \"fsq\"\n");
+    let at = |name: &str| scratch.path(name).to_str().unwrap().to_owned();
+    // The other way round: it would fail with the images of the base.
+    let (val, train, out, device) = (at("train"), at("val"), at("out"), device());
+    let changes = ["--data", &train, "--val-data", &val, "--seeds", "3", "--set", "train.steps=2"];
+    let common = ["compare", &path, "--out", &out, "--threads", "1", "--devices", &device];
+    let output = pixtok(&[&common[..], &changes, &["--set", "train.batch_size=3"]].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    let results = results(&scratch, "out");
+    let run = &results["arms"][0]["runs"][0];
+    assert_eq!(
+        (&run["seed"], &run["figures"]["images"], &run["figures"]["step"]),
+        (&3.into(), &10.into(), &2.into())
+    );
+    let output = pixtok(&[&common[..], &["--protocol", &path]].concat());
+    assert!(output.status.code() == Some(2) && said(&output).contains("--protocol is"), "{}", said(&output));
+}
+
+#[test]
 fn mistakes_are_named_before_anything_is_trained() {
     let scratch = Scratch::new();
     fs::create_dir(scratch.path("empty")).unwrap();

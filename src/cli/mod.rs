@@ -57,7 +57,7 @@ pub enum Command {
     /// Measure a tokenizer, from pixtok or elsewhere, on images
     #[command(after_help = EVAL_HELP)]
     Eval(EvalArgs),
-    /// Train and measure several tokenizers on equal terms, and write a report
+    /// Compare tokenizers on equal terms, as they are or trained by a sweep, and write a report
     #[command(after_help = COMPARE_HELP)]
     Compare(CompareArgs),
     /// Reconstruct images with a trained tokenizer
@@ -122,8 +122,10 @@ Examples:
 
 const COMPARE_HELP: &str = "\
 Examples:
+  pixtok compare checkpoints/mine checkpoints/other cosmos.toml reconstructed --data ~/pictures
+  pixtok compare cosmos.toml reconstructed --protocol checkpoints/mine
   pixtok compare configs/compare/fsq-vs-vq.toml --dry-run
-  pixtok compare configs/compare/fsq-vs-vq.toml
+  pixtok compare configs/compare/fsq-vs-vq.toml --data ~/pictures --seeds 0,1 --set train.steps=900
   pixtok compare mine.toml --out checkpoints/mine-compared --devices cuda:0,cuda:1
 
 Run the same command again to continue after an interruption. Finished work is not repeated.";
@@ -326,22 +328,48 @@ pub struct EvalArgs {
 /// Arguments of `pixtok compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// The comparison's file: a base config, arms, seeds
-    pub sweep: PathBuf,
-    /// Folder of the comparison [default: checkpoints/ and the file's name]
+    /// Tokenizers to compare as they are: run folders, folders with a config.toml and a
+    /// model.safetensors, adapters (.toml) of TorchScript pairs, folders of reconstructions. Or the
+    /// file of a sweep (a base config, arms, seeds), whose arms are trained first
+    #[arg(required = true, value_name = "TOKENIZER_OR_SWEEP")]
+    pub subjects: Vec<PathBuf>,
+    /// Images to measure tokenizers on, all of them: a folder, a WebDataset .tar, a Hugging Face
+    /// .parquet, or a folder of these [default: the protocol's validation images]. With a sweep: the
+    /// training images, as in `pixtok train`
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// With a sweep: validation images, instead of data.val
+    #[arg(long, value_name = "PATH")]
+    pub val_data: Option<PathBuf>,
+    /// Which images of --data to use.
+    #[command(flatten)]
+    pub pick: PickArgs,
+    /// Prepare the images, and batch them, as this config or run folder says [default: as the first
+    /// run among the tokenizers]
+    #[arg(long, value_name = "CONFIG")]
+    pub protocol: Option<PathBuf>,
+    /// With a sweep: override a value of the base, for all arms: `key=value`, as in `pixtok train`.
+    /// Repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// With a sweep: the seeds, separated by commas, instead of its own
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    pub seeds: Vec<u64>,
+    /// Folder of the comparison [default: checkpoints/ and the sweep's name, or
+    /// checkpoints/compared- and the names of the tokenizers]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Check everything, print what would run, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// Trainings that run at the same time, each in its own process [default: one per device]
+    /// Trainings or evaluations that run at the same time, each in its own process [default: one per
+    /// device]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub jobs: Option<u32>,
-    /// Devices for the trainings, separated by commas
+    /// Devices, separated by commas
     #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto")]
     pub devices: Vec<DeviceChoice>,
-    /// CPU threads of libtorch in each training [default: the number of processors divided by
-    /// --jobs]
+    /// CPU threads of libtorch in each process [default: the number of processors divided by --jobs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
     pub threads: Option<i32>,
     /// What is measured.

@@ -4,13 +4,13 @@ use anyhow::Result;
 
 use super::{print, tell};
 use crate::cli::CompareArgs;
-use crate::sweep::{self, CompareOptions, Compared};
+use crate::sweep::{self, Changes, CompareOptions, Compared};
 
 /// Runs everything that is not finished and reports on all arms, or describes what would be run.
 /// The exit code is 1 if an arm failed.
 pub(super) fn run(args: CompareArgs) -> Result<u8> {
-    let CompareArgs { sweep, out, dry_run, jobs, devices, threads, measures } = args;
-    let options = CompareOptions { sweep, out, jobs, devices, threads, measures: measures.into() };
+    let dry_run = args.dry_run;
+    let options = options(args);
     if dry_run {
         return print(&sweep::describe(&options, tell())?).map(|()| 0);
     }
@@ -24,5 +24,25 @@ pub(super) fn run(args: CompareArgs) -> Result<u8> {
             failed.iter().for_each(|text| tell().say(text));
             Ok(u8::from(failed.is_some()))
         }
+    }
+}
+
+fn options(args: CompareArgs) -> CompareOptions {
+    let changes = Changes {
+        overrides: args.overrides,
+        seeds: args.seeds,
+        data: args.data,
+        val_data: args.val_data,
+        pick: args.pick.into(),
+    };
+    CompareOptions {
+        subjects: args.subjects,
+        changes,
+        protocol: args.protocol,
+        out: args.out,
+        jobs: args.jobs,
+        devices: args.devices,
+        threads: args.threads,
+        measures: args.measures.into(),
     }
 }

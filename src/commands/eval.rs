@@ -32,6 +32,7 @@ fn options(args: EvalArgs) -> EvaluateOptions {
         batch_size: args.batch_size,
         background: args.background,
         measures: args.measures.into(),
+        trained_on: None,
         json: args.json,
         per_image: args.per_image,
         code_counts: args.code_counts,

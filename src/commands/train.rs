@@ -73,6 +73,7 @@ fn options(args: TrainArgs) -> TrainOptions {
         init_from: args.init_from,
         lpips_weights: args.lpips_weights,
         check_data: args.check_data,
+        overlap_told: false,
         compute: args.compute.into(),
     }
 }

@@ -5,11 +5,12 @@ use std::io;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use super::{eval, train};
+use super::{eval, tell, train};
+use crate::inference;
 use crate::sweep::{Assignment, Work};
 use crate::world::World;
 
-/// Does the work that standard input describes. The exit code is that of the training or
+/// Does the work that standard input describes. The exit code is that of a training or an
 /// evaluation.
 pub(super) fn run() -> Result<u8> {
     let assignment = Assignment::read(io::stdin().lock())?;
@@ -20,5 +21,6 @@ pub(super) fn run() -> Result<u8> {
         // The launcher started the comparison; each of its trainings is by itself.
         Work::Train(options) => train::train(options, &World::single()),
         Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
+        Work::Speeds(options) => inference::measure_speeds(options, tell()).map(|()| 0),
     }
 }

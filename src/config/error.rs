@@ -162,9 +162,10 @@ impl Classified for ConfigError {
 }
 
 impl ConfigError {
-    /// The same for changes that were not given by `--set`, but in the `set` of a sweep's file.
+    /// The same for changes that were not given by `--set`, but in the `set` of a sweep's file. Those
+    /// in `flags` were given by `--set` all the same.
     #[must_use]
-    pub fn in_a_sweep(mut self) -> Self {
+    pub fn in_a_sweep(mut self, flags: &[String]) -> Self {
         if let Self::Override { origin, .. }
         | Self::UnknownKey { origin, .. }
         | Self::UnknownChoice { origin, .. }
@@ -172,6 +173,7 @@ impl ConfigError {
         | Self::WrongType { origin, .. }
         | Self::Invalid { origin, .. } = &mut self
             && let Origin::Set(argument) = origin
+            && !flags.iter().any(|flag| **flag == **argument)
         {
             *origin = Origin::SweepSet(mem::take(argument));
         }
@@ -198,13 +200,15 @@ mod tests {
         let missing = |origin: Origin| ConfigError::Missing { origin, key: "a.b".into(), choices: vec![] };
         let text = "a.b=--set x";
         assert_eq!(missing(Origin::Set(text.into())).to_string(), "--set a.b=--set x: a.b is missing");
-        let error = missing(Origin::Set(text.into())).in_a_sweep();
+        let error = missing(Origin::Set(text.into())).in_a_sweep(&[]);
         assert_eq!(error.to_string(), "set a.b=--set x: a.b is missing");
-        let file = missing(Origin::File("--set c.toml".into())).in_a_sweep();
+        let error = missing(Origin::Set(text.into())).in_a_sweep(&[text.to_owned()]);
+        assert_eq!(error.to_string(), "--set a.b=--set x: a.b is missing");
+        let file = missing(Origin::File("--set c.toml".into())).in_a_sweep(&[]);
         assert_eq!(file.to_string(), "--set c.toml: a.b is missing");
         let wrong =
             ConfigError::Override { origin: Origin::Set("x".into()), reason: "there is no '='".into() };
         assert_eq!(wrong.to_string(), "--set x: there is no '='");
-        assert_eq!(wrong.in_a_sweep().to_string(), "set x: there is no '='");
+        assert_eq!(wrong.in_a_sweep(&[]).to_string(), "set x: there is no '='");
     }
 }

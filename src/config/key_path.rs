@@ -129,6 +129,10 @@ pub mod known {
         DATA_VAL_SPLIT = "data.val_split";
         DATA_IMAGE_COLUMN = "data.image_column";
         DATA_IMAGE_SIZE = "data.image_size";
+        DATA_RESIZE = "data.resize";
+        DATA_FILTER = "data.filter";
+        DATA_BACKGROUND = "data.background";
+        DATA_LENIENT_JPEG = "data.lenient_jpeg";
         DATA_WORKERS = "data.workers";
         DATA_QUEUE = "data.queue";
         DATA_DECODE_GIB = "data.decode_gib";
@@ -154,6 +158,7 @@ pub mod known {
         TRAIN_INIT_FROM = "train.init_from";
         TRAIN_COLLAPSE = "train.collapse";
         EVAL = "eval";
+        EVAL_BATCH_SIZE = "eval.batch_size";
     }
 
     /// The key of the search's memory budget in every quantizer's own table.

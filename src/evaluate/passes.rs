@@ -144,7 +144,13 @@ fn pass(
 }
 
 /// Runs `body` and returns the seconds until the device has finished its work.
-fn timed<T>(device: Device, body: impl FnOnce() -> Result<T, CodecError>) -> Result<(T, f64), CodecError> {
+///
+/// # Errors
+/// Those of `body`.
+pub fn timed<T>(
+    device: Device,
+    body: impl FnOnce() -> Result<T, CodecError>,
+) -> Result<(T, f64), CodecError> {
     synchronize(device);
     let began = Instant::now();
     let made = body()?;

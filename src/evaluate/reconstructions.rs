@@ -123,7 +123,10 @@ impl Reconstructions {
     }
 
     /// The path of the reconstruction of an original.
-    pub(super) fn of(&self, name: &str) -> Result<&Path, EvaluateError> {
+    ///
+    /// # Errors
+    /// If the original is none of those that the reconstructions were found for.
+    pub fn of(&self, name: &str) -> Result<&Path, EvaluateError> {
         let path = self.by_original.get(name).map(PathBuf::as_path);
         path.ok_or_else(|| {
             EvaluateError::Pairs(format!(

@@ -108,15 +108,16 @@ pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
 }
 
 /// If `--data` names different training images, removes the settings that belong to the config's
-/// images: the validation images and the columns. Settings from the command line stay.
-pub(super) fn drop_those_of_config(options: &TrainOptions, data: &mut data::Config) {
+/// images: the validation images and the columns. Settings from the command line, the `overrides`,
+/// stay.
+pub fn drop_those_of_config(overrides: &[String], data: &mut data::Config) {
     for (key, value) in [
         (known::DATA_VAL, &mut data.val),
         (known::DATA_VAL_SPLIT, &mut data.val_split),
         (known::DATA_SPLIT, &mut data.split),
         (known::DATA_IMAGE_COLUMN, &mut data.image_column),
     ] {
-        if !overrides_set(&options.overrides, key) {
+        if !overrides_set(overrides, key) {
             *value = None;
         }
     }
@@ -162,9 +163,14 @@ pub(super) fn validation_note(
 /// Warns if validation images are also training images.
 pub fn tell_shared(train_set: &Dataset, val_set: &Dataset, tell: Tell) {
     let comparing = tell.work("looking for copies of training images among those for validation", None);
-    let Overlap { shared, copies } = val_set.overlap(train_set, None);
+    let overlap = val_set.overlap(train_set, None);
     drop(comparing);
-    let total = val_set.len();
+    tell_overlap(&overlap, val_set.len(), tell);
+}
+
+/// Warns if some of the `total` validation images are also training images.
+pub fn tell_overlap(overlap: &Overlap, total: usize, tell: Tell) {
+    let Overlap { shared, copies } = overlap;
     if let Some(Shared { images, example }) = shared {
         tell.say(&format!(
             "{images} of the {total} validation images are training images too, for instance {example}, so \

@@ -40,7 +40,8 @@ pub use compute::{Compute, ModelChoice};
 pub use folder::{CONFIG, DESCRIPTION, MODEL, Run};
 pub(crate) use images::validation_images;
 pub use images::{
-    Pick, check_batch, tell_omitted, tell_shared, training_set, validation_set, words_of_validation,
+    Pick, check_batch, drop_those_of_config, tell_omitted, tell_overlap, training_set, validation_set,
+    words_of_validation,
 };
 pub use loss::loss_weights_among;
 pub use maker::WeightsChoice;

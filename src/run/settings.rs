@@ -42,6 +42,9 @@ pub struct TrainOptions {
     pub lpips_weights: Option<PathBuf>,
     /// Whether to read every image once before the training.
     pub check_data: bool,
+    /// Whether the caller has told which validation images are training images too. Then they are
+    /// not searched for again.
+    pub overlap_told: bool,
     /// Where and how to compute.
     pub compute: Compute,
 }

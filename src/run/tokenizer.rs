@@ -64,7 +64,7 @@ impl RunTask for TokenizerRun {
         if let Some(folder) = &options.data {
             config.data.train = text_of(folder)?;
             if !resumed {
-                drop_those_of_config(options, &mut config.data);
+                drop_those_of_config(&options.overrides, &mut config.data);
             }
         }
         if let Some(folder) = &options.val_data {
@@ -139,12 +139,7 @@ impl RunTask for TokenizerRun {
         Ok(Built { summary, objective: networks.objective(config, loss), train_set, val_set, loss_weights })
     }
 
-    fn announce(
-        built: &Built,
-        prepared: &Prepared<Self>,
-        options: &TrainOptions,
-        tell: Tell,
-    ) -> Result<()> {
+    fn announce(built: &Built, prepared: &Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<()> {
         let Built { summary, train_set, val_set, .. } = built;
         summary.iter().for_each(|line| tell.note(line));
         tell_omitted([&**train_set, &**val_set], tell);
@@ -181,7 +176,12 @@ impl RunTask for TokenizerRun {
             accept_inexact: options.accept_inexact,
         });
         // Only after different images were refused, since this may read many of them.
-        let told_late = Box::new(move |tell: Tell| tell_shared(&sets.0, &sets.1, tell));
+        let overlap_told = options.overlap_told;
+        let told_late = Box::new(move |tell: Tell| {
+            if !overlap_told {
+                tell_shared(&sets.0, &sets.1, tell);
+            }
+        });
         Ok(Ready { task, batches: Box::new(batches), told_late })
     }
 

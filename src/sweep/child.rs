@@ -10,7 +10,6 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::layout;
 use super::work::{Assignment, WORK_COMMAND, Work};
 use crate::logger::Verbosity;
 use crate::run::Tell;
@@ -41,15 +40,15 @@ impl Ended {
         self.code == Some(i32::from(class.exit_code()))
     }
 
-    /// Why `what`, which wrote the file `log`, failed, in words; none if it ended well.
-    pub fn failure(&self, what: &str, log: &Path) -> Option<String> {
+    /// Why `what`, which wrote the file at the place `log`, failed, in words; none if it ended well.
+    pub fn failure(&self, what: &str, log: &str) -> Option<String> {
         let code = match self.code {
             Some(0) => return None,
             Some(code) => format!("exit code {code}"),
             None => "stopped".into(),
         };
         let error = self.error.as_deref().unwrap_or("it gave no reason");
-        Some(format!("{what} failed ({code}): {error}; see {}", layout::place(log)))
+        Some(format!("{what} failed ({code}): {error}; see {log}"))
     }
 }
 

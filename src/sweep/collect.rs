@@ -20,6 +20,8 @@ use pixtok_torch::PrecisionChoice;
 
 /// The training speed in the trainer's log.
 const SPEED: &str = "speed/images_per_sec";
+/// The rows of the protocol that are about trainings.
+const OF_TRAININGS: [&str; 3] = ["trained on", "budget", "seeds"];
 
 /// Writes all results of the evaluations on `val_set`, with `notes` on the images. Returns a
 /// message that says where they are.
@@ -148,7 +150,10 @@ fn protocol(plan: &Plan, val_set: &Dataset, notes: &[String]) -> Vec<(String, St
         ("evaluation", format!("fp32, batches of {}, raw weights of the last checkpoint", eval.batch_size)),
         ("values", "8 bits: round((x + 1)·127.5), clamped to 0 to 255".to_owned()),
     ];
-    let mut rows: Vec<_> = rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    // Where nothing is trained, the base states only how images are prepared and measured.
+    let applies = |(name, _): &(&str, String)| plan.trains() || !OF_TRAININGS.contains(name);
+    let rows = rows.into_iter().filter(applies);
+    let mut rows: Vec<_> = rows.map(|(name, value)| (name.to_owned(), value)).collect();
     let existing = plan.arms.iter().filter(|arm| matches!(arm.source, Source::Existing { .. }));
     let names: Vec<&str> = existing.map(|arm| arm.name.as_str()).collect();
     if !names.is_empty() {

@@ -1,21 +1,26 @@
-//! Runs a comparison, from its file to its report.
+//! Runs a comparison, from what is given to its report.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use tch::Device;
 
+use super::existing::{Trial, Tried};
 use super::job::Job;
 use super::jobs::{self, LossWeights};
 use super::layout::Layout;
-use super::{Plan, Source, SweepError, collect, dry_run, existing, queue};
+use super::plan::Changes;
+use super::problems::Problems;
+use super::subject::Subject;
+use super::{Plan, Source, SweepError, collect, dry_run, given, queue, speeds};
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::config::Config;
-use crate::inference::MeasureOptions;
+use crate::inference::{MeasureOptions, TrainingSearch};
 use crate::run::libtorch::libtorch_version;
-use crate::run::{Run, Tell, check_batch, tell_omitted, tell_shared, training_set, validation_set, weights};
+use crate::run::{Run, Tell, check_batch, tell_omitted, tell_overlap, training_set, validation_set, weights};
 use crate::train::Signals;
 use pixtok_base::Misuse;
 use pixtok_base::paths::{make_folder, mark_output};
@@ -26,16 +31,21 @@ use pixtok_torch::{DeviceChoice, Precision, PrecisionChoice, auto_precision};
 /// The options of a comparison.
 #[derive(Debug, Clone)]
 pub struct CompareOptions {
-    /// The comparison's file.
-    pub sweep: PathBuf,
-    /// The comparison's folder; by default it is derived from the file's name.
+    /// What is compared: the file of a sweep, whose arms are trained, or tokenizers as they are.
+    pub subjects: Vec<PathBuf>,
+    /// The trainings and images.
+    pub changes: Changes,
+    /// The config, or the run, that states how images are prepared for tokenizers that are compared
+    /// as they are; absent: the first run among them.
+    pub protocol: Option<PathBuf>,
+    /// The comparison's folder; by default it is derived from the file's name or the arms' names.
     pub out: Option<PathBuf>,
-    /// The number of trainings that run at the same time; the default is one per device.
+    /// The number of jobs that run at the same time; the default is one per device.
     pub jobs: Option<u32>,
-    /// The devices for the trainings; not empty.
+    /// The devices for the jobs; not empty.
     pub devices: Vec<DeviceChoice>,
-    /// CPU threads of libtorch in each training; the default is the number of processors divided by
-    /// the number of jobs.
+    /// CPU threads of libtorch in each job; the default is the number of processors divided by the
+    /// number of jobs.
     pub threads: Option<i32>,
     /// What is measured.
     pub measures: MeasureOptions,
@@ -61,49 +71,95 @@ struct Prepared {
     layout: Layout,
     options: CompareOptions,
     /// The images on which all arms are evaluated.
-    images: Result<Dataset>,
+    images: Result<Arc<Dataset>>,
     jobs: Vec<Job>,
     /// Notes on the images.
     notes: Vec<String>,
 }
 
-fn prepare(options: &CompareOptions, tell: Tell) -> Result<Prepared> {
-    let mut plan = Plan::read(&options.sweep)?;
-    let out = options.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.name));
+/// Plans the comparison of what is given.
+fn plan(options: &CompareOptions) -> Result<Plan> {
+    let CompareOptions { subjects, changes, protocol, .. } = options;
+    let images = changes.data.iter().chain(&changes.val_data);
+    if let Some(path) = images.into_iter().find(|path| path.to_str().is_none()) {
+        return Err(Misuse(format!("{} is no UTF-8 path; rename it", path.display())).into());
+    }
+    if changes.data.is_none() && (changes.pick.split.is_some() || changes.pick.image_column.is_some()) {
+        let words = "--split and --image-column choose among the images of --data; give it too";
+        return Err(Misuse(words.to_owned()).into());
+    }
+    let [path] = &subjects[..] else { return given::plan(subjects, changes, protocol.as_deref()) };
+    match Subject::at(path)? {
+        Subject::Sweep => {
+            if let Some(protocol) = protocol {
+                return Err(Misuse(format!(
+                    "--protocol is {}, but {} is a sweep, whose base states how images are prepared; leave it out, \
+                     or change the base with --set, for instance --set data.image_size=64",
+                    protocol.display(),
+                    path.display()
+                ))
+                .into());
+            }
+            Ok(Plan::read(path, changes)?)
+        }
+        Subject::Config => {
+            let path = path.display();
+            Err(Misuse(format!(
+                "{path} is a training config; train it with `pixtok train {path}`, or name it as the base of a sweep, \
+                 a file with base = \"…\" and arms (configs/compare has some)"
+            ))
+            .into())
+        }
+        Subject::Adapter | Subject::Folder => given::plan(subjects, changes, protocol.as_deref()),
+    }
+}
+
+/// Checks everything that the comparison needs. The images may be missing for a dry run.
+fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepared> {
+    let mut plan = plan(options)?;
+    let out = options.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.folder));
     let layout = Layout::new(out);
-    options.measures.check_size(plan.base.image_size())?;
-    check_new_trainings(&plan, &layout)?;
+    check_folder(&layout)?;
     let devices = options.devices.iter().map(|choice| choice.resolve()).collect::<Result<Vec<_>, _>>()?;
-    settle_precision(&mut plan, &layout, &devices, tell)?;
-    let loss_weights = jobs::loss_weights(&plan, &options.measures.lpips_weights)?;
+    let mut problems = Problems::default();
+    problems.keep(options.measures.check_size(plan.base.image_size()));
+    check_new_trainings(&plan, &layout, &mut problems);
+    let loss_weights = jobs::loss_weights(&plan, &options.measures.lpips_weights, &mut problems);
     let options = without_those_of_losses(options, &loss_weights);
     let images = images(&plan, tell);
-    check_folder(&layout)?;
-    // Without the images it cannot be checked whether earlier trainings used the same ones.
     let found = images.as_ref().ok();
-    let jobs = found.map(|images| jobs(&plan, &layout, images, &options, &loss_weights)).transpose()?;
-    if let Some(Images { train: Some(train), val }) = found {
+    problems.keep(check_weights(&plan, found, &options, tell));
+    let tried = try_out(&plan, found, devices[0], &mut problems, tell);
+    problems.finish(images.as_ref().err().filter(|_| !dry_run))?;
+    settle_precision(&mut plan, &layout, &devices, tell)?;
+    // Without the images it cannot be checked whether earlier trainings used the same ones.
+    let jobs = found.map(|found| jobs(&plan, &layout, found, &options, &loss_weights, &tried)).transpose()?;
+    let mut jobs = jobs.unwrap_or_default();
+    if let Some(found) = found {
         // After other images were refused, since this may read many of them.
-        tell_shared(train, val, tell);
+        search_training_images(&plan, found, &tried, &mut jobs, tell);
     }
-    check(&plan, found.map(|images| &images.val), &options, devices[0], tell)?;
-    let jobs = jobs.unwrap_or_default();
-    let notes = images_notes(&plan, &jobs)?;
+    let notes = images_notes(&plan, &jobs)?.into_iter().chain(preparation_notes(&plan, &tried));
+    let notes: Vec<String> = plan.remarks.iter().cloned().chain(notes).collect();
     notes.iter().for_each(|text| tell.say(text));
     jobs::tell_diverged(&jobs, tell);
     let images = images.map(|images| images.val);
     Ok(Prepared { plan, layout, options, images, jobs, notes })
 }
 
-/// Runs the unfinished jobs, then reports on all arms.
+/// Runs the unfinished jobs, measures the speeds of all arms, and reports on them.
 ///
 /// # Errors
-/// Errors in the comparison's file, before anything is trained; errors that stop the comparison as
-/// a whole.
+/// Errors in what is given, before anything is trained or measured; errors that stop the comparison
+/// as a whole.
 pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
-    let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, tell)?;
+    let named = options.out.is_some();
+    let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, false, tell)?;
     let val_set = images?;
     let out = layout.out();
+    if !named {
+        tell.note(&format!("results: in {} (--out chooses another folder)", out.display()));
+    }
     make_folder(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let _lock =
         Lock::take(out).context("another comparison works there; wait for it, or give another --out")?;
@@ -112,6 +168,10 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
     write_atomic(&layout.protocol(), protocol.as_bytes())?;
     let signals = Signals::listen().context("cannot listen for signals")?;
     let outcomes = queue::run(&jobs, &options, &signals, tell)?;
+    if let Some(signal) = signals.came() {
+        return Ok(Compared::Stopped(signal));
+    }
+    let slow = speeds::measure(&jobs, &outcomes, &layout, &options, &signals, tell)?;
     if let Some(signal) = signals.came() {
         return Ok(Compared::Stopped(signal));
     }
@@ -124,8 +184,9 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
         ),
         Err(error) => Some(format!("the validation images can no longer be read: {error:#}")),
     };
-    during.iter().for_each(|text| tell.say(text));
-    let notes: Vec<String> = notes.into_iter().chain(during).collect();
+    let late: Vec<String> = slow.into_iter().chain(during).collect();
+    late.iter().for_each(|text| tell.say(text));
+    let notes: Vec<String> = notes.into_iter().chain(late).collect();
     let report = collect::report(&plan, &layout, (&jobs, &outcomes), &val_set, &notes, tell)?;
     Ok(Compared::Whole { report, failed: (failed > 0).then(|| jobs::outlook(&jobs, failed)) })
 }
@@ -135,13 +196,13 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
 /// # Errors
 /// The same as [`compare`], but the images may be missing.
 pub fn describe(options: &CompareOptions, tell: Tell) -> Result<String> {
-    let Prepared { plan, images, .. } = prepare(options, tell)?;
-    dry_run::words(&plan, &images)
+    let Prepared { plan, layout, images, .. } = prepare(options, true, tell)?;
+    dry_run::words(&plan, &images, layout.out())
 }
 
 /// Refuses arms whose settings a new training must not start with, unless they have already been
 /// started here.
-fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
+fn check_new_trainings(plan: &Plan, layout: &Layout, problems: &mut Problems) {
     for arm in &plan.arms {
         let Source::Trained(config) = &arm.source else { continue };
         let begun = |seed: &u64| {
@@ -149,16 +210,16 @@ fn check_new_trainings(plan: &Plan, layout: &Layout) -> Result<()> {
             run.and_then(|run| run.checkpoints()).is_ok_and(|steps| !steps.is_empty())
         };
         if let (Err(error), false) = (config.check_new_training(), plan.seeds.iter().all(begun)) {
-            return Err(SweepError::Arm { name: arm.name.clone(), reason: error.to_string() }.into());
+            let reason = error.to_string();
+            problems.keep(Err::<(), _>(SweepError::Arm { name: arm.name.clone(), reason }));
         }
     }
-    Ok(())
 }
 
 /// Resolves `auto` to one precision for all arms: that of the earlier comparison in this folder, or
 /// bf16 if it is faster on every device, or fp32.
 fn settle_precision(plan: &mut Plan, layout: &Layout, devices: &[Device], tell: Tell) -> Result<()> {
-    if plan.base.train.precision != PrecisionChoice::Auto || !trains(plan) {
+    if plan.base.train.precision != PrecisionChoice::Auto || !plan.trains() {
         return Ok(());
     }
     let slow = devices.iter().find(|device| auto_precision(**device).0 == Precision::Fp32);
@@ -192,53 +253,61 @@ fn without_those_of_losses(options: &CompareOptions, loss_weights: &[LossWeights
     options
 }
 
-fn trains(plan: &Plan) -> bool {
-    plan.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)))
-}
-
 /// The images of a comparison.
 struct Images {
     /// Those that arms are trained on; absent if none is.
     train: Option<Dataset>,
     /// Those that all arms are evaluated on.
-    val: Dataset,
+    val: Arc<Dataset>,
 }
 
 fn images(plan: &Plan, tell: Tell) -> Result<Images> {
-    let train_set = trains(plan).then(|| training_set(&plan.base)).transpose()?;
+    let train_set = plan.trains().then(|| training_set(&plan.base)).transpose()?;
     if let Some(train_set) = &train_set {
         check_batch(&plan.base, train_set)?;
     }
     let val_set = validation_set(&plan.base)?.1;
     tell_omitted(train_set.iter().chain([&val_set]), tell);
-    Ok(Images { train: train_set, val: val_set })
+    Ok(Images { train: train_set, val: Arc::new(val_set) })
 }
 
-/// Checks weights and existing tokenizers before any training.
-fn check(
-    plan: &Plan,
-    val_set: Option<&Dataset>,
-    options: &CompareOptions,
-    device: Device,
-    tell: Tell,
-) -> Result<()> {
-    if let Some(val_set) = val_set {
-        // On the CPU, so that this process uses no memory of the trainings' devices.
-        let images = plan.base.eval.images_of(val_set.len());
-        options.measures.measures(images, Device::Cpu, tell)?;
-    }
-    for arm in &plan.arms {
-        let Source::Existing { path, codebook_size } = &arm.source else { continue };
-        let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
-        let codes = existing::try_out(path, val_set, &plan.base, device, tell);
-        let codes = codes.map_err(|error| fail(format!("{error:#}")))?;
-        if codebook_size.is_some() && *codebook_size != codes {
-            let (path, wanted) = (path.display(), codebook_size.unwrap_or_default());
-            let found = codes.map_or_else(|| "no tokens".to_owned(), |codes| format!("{codes} codes"));
-            return Err(fail(format!("codebook_size is {wanted}, and {path} has {found}")).into());
-        }
-    }
+/// Checks the weights of the metrics.
+fn check_weights(plan: &Plan, found: Option<&Images>, options: &CompareOptions, tell: Tell) -> Result<()> {
+    // How many images there are elsewhere is not known; there may be enough of them.
+    let images = found.map_or(usize::MAX, |images| plan.base.eval.images_of(images.val.len()));
+    // On the CPU, so that this process uses no memory of the trainings' devices.
+    options.measures.measures(images, Device::Cpu, tell)?;
     Ok(())
+}
+
+/// Tries all existing tokenizers. Returns what was found, for each arm that exists and works.
+fn try_out(
+    plan: &Plan,
+    found: Option<&Images>,
+    device: Device,
+    problems: &mut Problems,
+    tell: Tell,
+) -> Vec<Option<Tried>> {
+    let mut trial = Trial::new(plan, found.map(|images| &images.val), device, tell);
+    let mut tried = vec![];
+    for arm in &plan.arms {
+        let Source::Existing { path, codebook_size } = &arm.source else {
+            tried.push(None);
+            continue;
+        };
+        let fail = |reason: String| SweepError::Arm { name: arm.name.clone(), reason };
+        let what = trial.of(path).map_err(|error| fail(format!("{error:#}")));
+        let what = what.and_then(|what| match (*codebook_size, what.codes) {
+            (Some(wanted), codes) if Some(wanted) != codes => {
+                let path = path.display();
+                let codes = codes.map_or_else(|| "no tokens".to_owned(), |codes| format!("{codes} codes"));
+                Err(fail(format!("codebook_size is {wanted}, and {path} has {codes}")))
+            }
+            _ => Ok(what),
+        });
+        tried.push(problems.keep(what));
+    }
+    tried
 }
 
 /// The jobs. Refuses earlier trainings with the same names that differ.
@@ -248,13 +317,55 @@ fn jobs(
     images: &Images,
     options: &CompareOptions,
     loss_weights: &[LossWeights],
+    tried: &[Option<Tried>],
 ) -> Result<Vec<Job>> {
     let identity = identity(&plan.base.to_toml()?, &images.val, &options.measures)?;
     let train_set = images.train.as_ref();
     let machines = queue::machines(options)?;
-    let jobs = jobs::list(plan, layout, &identity, &machines, train_set, loss_weights)?;
-    jobs.iter().try_for_each(|job| job.check_unchanged(train_set))?;
+    let jobs = jobs::list(plan, layout, &identity, &machines, train_set, loss_weights, tried)?;
+    let mut problems = Problems::default();
+    for job in &jobs {
+        problems.keep(job.check_unchanged(train_set));
+    }
+    problems.finish(None)?;
     Ok(jobs)
+}
+
+/// Searches the evaluated images among all training images, once for those of all trained arms, and
+/// notes in each job what was found.
+fn search_training_images(
+    plan: &Plan,
+    images: &Images,
+    tried: &[Option<Tried>],
+    jobs: &mut [Job],
+    tell: Tell,
+) {
+    let mut search = TrainingSearch::new(&images.val, plan.base.eval.bound());
+    if let Some(train_set) = &images.train {
+        tell_overlap(&search.among(&plan.base, train_set), search.total(), tell);
+    }
+    for job in jobs {
+        let notes = match (&job.config, &tried[job.arm]) {
+            (Some(config), _) => search.notes_of(config, None, tell),
+            (None, Some(Tried { trained: Some((config, then)), .. })) => {
+                search.notes_of(config, then.as_ref(), tell)
+            }
+            (None, _) => vec![],
+        };
+        job.note_training_images(notes);
+    }
+}
+
+/// Notes on the arms whose own preparation of images is not the one that is used for all.
+fn preparation_notes(plan: &Plan, tried: &[Option<Tried>]) -> impl Iterator<Item = String> {
+    plan.arms.iter().zip(tried).filter_map(move |(arm, tried)| {
+        let words = tried.as_ref()?.preparation.as_ref()?;
+        Some(format!(
+            "{} has another preparation of its own than that of {}, which is used for all: {words}",
+            arm.name,
+            plan.recipe.path.display()
+        ))
+    })
 }
 
 /// Notes on doubts whether earlier trainings here used the same images.

@@ -46,6 +46,8 @@ pub(super) struct Job {
     pub fingerprint: String,
     /// The fingerprint of the training images.
     pub train_set: Option<Fingerprint>,
+    /// Notes on evaluated images that the tokenizer is or was trained on.
+    pub trained_on: Vec<String>,
     /// Those that the comparison runs on.
     pub machines: Vec<Machine>,
 }
@@ -67,6 +69,16 @@ pub(super) struct Done {
 }
 
 impl Job {
+    /// Adds notes on evaluated images that the tokenizer is or was trained on, which its evaluation
+    /// then states.
+    pub fn note_training_images(&mut self, notes: Vec<String>) {
+        if !notes.is_empty() {
+            let parts = [&self.fingerprint[..], &notes.join("\0")].join("\0");
+            self.fingerprint = blake3::hash(parts.as_bytes()).to_hex().to_string();
+        }
+        self.trained_on = notes;
+    }
+
     /// Refuses a run folder that was trained with a config or images other than those of
     /// `train_set`, or whose settings changed during training. If it were continued, its figures
     /// would belong to neither.
@@ -112,11 +124,9 @@ impl Job {
         Ok(Some(format!("other files in {folder}, since {what}{files}")))
     }
 
-    /// Whether the training and its evaluation are complete and match the request. An arm that is
-    /// not trained here is always evaluated again, because it may have changed.
+    /// Whether the training, if there is one, and the evaluation are complete and match the request.
     pub fn is_done(&self) -> bool {
-        let figures = layout::evaluation(&self.folder).join("figures.json");
-        self.config.is_some() && figures.exists() && self.current().is_some()
+        layout::figures(&self.folder).exists() && self.current().is_some()
     }
 
     /// The content of its marker, if it belongs to this evaluation.
@@ -175,7 +185,7 @@ impl Job {
         }
         let ended =
             children.run(&Work::Evaluate(self.evaluation(compute, measures)), &log, &self.label, tell)?;
-        if let Some(failure) = ended.failure("evaluation", &log) {
+        if let Some(failure) = ended.failure("evaluation", &layout::place(&log)) {
             return Ok(Some(failure));
         }
         let Machine { device, processor, threads } = Machine::of(compute)?;
@@ -213,7 +223,7 @@ impl Job {
             sleep(Duration::from_secs(1));
             ended = children.run(&work, log, &self.label, tell)?;
         }
-        let Some(failure) = ended.failure("training", log) else { return Ok(None) };
+        let Some(failure) = ended.failure("training", &layout::place(log)) else { return Ok(None) };
         // On CUDA the next try may end well, unless its kernels are deterministic.
         let repeats = config.train.deterministic || !compute.device.resolve()?.is_cuda();
         if !ended.is_of(Class::NotFinite) || !repeats {
@@ -249,6 +259,7 @@ impl Job {
             init_from: None,
             lpips_weights: self.loss_weights.clone(),
             check_data: false,
+            overlap_told: true,
             compute,
         })
     }
@@ -267,6 +278,7 @@ impl Job {
             batch_size: None,
             background: None,
             measures: measures.clone(),
+            trained_on: Some(self.trained_on.clone()),
             json: file("figures.json"),
             per_image: file("per_image.csv"),
             code_counts: file("code_counts.csv"),

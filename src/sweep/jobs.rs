@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::diverged::Machine;
+use super::existing::Tried;
 use super::job::Job;
 use super::layout::Layout;
+use super::problems::Problems;
 use super::{Plan, Source};
 use crate::config::Config;
 use crate::run::{Tell, loss_weights_among, weights};
@@ -16,19 +18,33 @@ use pixtok_images::data::Dataset;
 pub(super) type LossWeights = Option<(PathBuf, String)>;
 
 /// The weights that each arm needs, from the LPIPS weights that are `given`.
-pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf]) -> Result<Vec<LossWeights>> {
+pub(super) fn loss_weights(plan: &Plan, given: &[PathBuf], problems: &mut Problems) -> Vec<LossWeights> {
     let of_arm = |source: &Source| {
         let Source::Trained(config) = source else { return Ok(None) };
         let Some(path) = loss_weights_among(given, &config.loss)? else { return Ok(None) };
         let hash = weights::hash(&path)?;
-        Ok(Some((path, hash)))
+        anyhow::Ok(Some((path, hash)))
     };
-    plan.arms.iter().map(|arm| of_arm(&arm.source)).collect()
+    let mut known: Vec<String> = vec![];
+    let mut found = vec![];
+    for arm in &plan.arms {
+        let weights = of_arm(&arm.source).unwrap_or_else(|error| {
+            // What is missing for one arm is often missing for all.
+            let words = format!("{error:#}");
+            if !known.contains(&words) {
+                problems.keep(Err::<(), _>(error));
+                known.push(words);
+            }
+            None
+        });
+        found.push(weights);
+    }
+    found
 }
 
 /// Seed by seed, so that a whole table is there as early as can be. `identity` stands for the
 /// evaluation: what is measured, with which weights, on which images. `machines` are those that the
-/// comparison runs on.
+/// comparison runs on. `tried` has what was found of each arm that exists already.
 pub(super) fn list(
     plan: &Plan,
     layout: &Layout,
@@ -36,6 +52,7 @@ pub(super) fn list(
     machines: &[Machine],
     train_set: Option<&Dataset>,
     loss_weights: &[LossWeights],
+    tried: &[Option<Tried>],
 ) -> Result<Vec<Job>> {
     let train_set = train_set.map(Dataset::fingerprint);
     let mut jobs = vec![];
@@ -51,7 +68,11 @@ pub(super) fn list(
                 Source::Existing { .. } => continue,
             };
             let config = seed.and_then(|seed| planned.config(seed));
-            let text = config.as_ref().map(Config::to_toml).transpose()?.unwrap_or_default();
+            // What the figures of the tokenizer depend on.
+            let text = match (&config, &tried[arm]) {
+                (Some(config), _) => config.to_toml()?,
+                (None, tried) => tried.as_ref().map_or_else(String::new, |tried| tried.identity.clone()),
+            };
             let (loss_weights, hash) = weights.clone().unzip();
             let parts = [&text, identity].into_iter().chain(hash.as_deref()).collect::<Vec<_>>();
             jobs.push(Job {
@@ -64,6 +85,7 @@ pub(super) fn list(
                 protocol: layout.protocol(),
                 fingerprint: blake3::hash(parts.join("\0").as_bytes()).to_hex().to_string(),
                 train_set: config.as_ref().and_then(|_| train_set.clone()),
+                trained_on: vec![],
                 machines: machines.to_vec(),
                 config,
             });

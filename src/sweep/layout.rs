@@ -10,6 +10,7 @@
 //!   arms/NAME/seed-0/evaluation/
 //!     figures.json  per_image.csv  code_counts.csv  originals/  reconstructions/
 //!     done.json                written last
+//!   speeds.json  speeds.log    the speeds of all arms, measured in turn at the end
 //!   results.json  results.csv  results.md  report.html
 //! ```
 //!
@@ -35,6 +36,11 @@ impl Layout {
         self.out.join("protocol.toml")
     }
 
+    /// The speeds of all arms.
+    pub fn speeds(&self) -> PathBuf {
+        self.out.join("speeds.json")
+    }
+
     /// The run folder of an arm and a seed; without a seed, the folder of its evaluation.
     pub fn run(&self, arm: &str, seed: Option<u64>) -> PathBuf {
         let name = seed.map_or_else(|| "existing".to_owned(), |seed| format!("seed-{seed}"));
@@ -46,6 +52,11 @@ impl Layout {
 pub(super) fn place(path: &Path) -> String {
     let last: Vec<_> = path.iter().rev().take(2).map(|part| part.to_string_lossy()).collect();
     format!("arms/{}/{}", last[1], last[0])
+}
+
+/// The file with the figures of a run folder's evaluation.
+pub(super) fn figures(run: &Path) -> PathBuf {
+    evaluation(run).join("figures.json")
 }
 
 /// The folder of the evaluation of a run folder.

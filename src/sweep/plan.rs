@@ -1,5 +1,5 @@
-//! The plan of a comparison: configs that can be trained, made from its file and checked as a whole
-//! before anything runs.
+//! The plan of a comparison: configs that can be trained, made from a sweep's file and checked as a
+//! whole before anything runs.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,58 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::file::{ArmEntry, Grid, SweepFile};
-use crate::config::{Config, ConfigError, Difference, KnownKey, ResolveError, known, read_toml};
+use crate::config::{
+    Config, ConfigError, Difference, KnownKey, ResolveError, known, overrides_set, read_toml,
+};
 use crate::quantizer::{QuantizerConfig, QuantizerError};
+use crate::run::{Pick, drop_those_of_config, words_of_validation};
 use pixtok_base::{Class, Classified};
+use pixtok_images::data;
 use pixtok_torch::Precision;
 
 /// A comparison that is ready to run.
 #[derive(Debug)]
 pub struct Plan {
-    /// The name of the file, without its extension.
+    /// The name of the sweep's file, without its extension; or the names of the arms.
     pub name: String,
-    /// The config from which all arms start, with the changes for all arms and the first seed.
+    /// The name of the comparison's folder, if the caller chooses none.
+    pub folder: String,
+    /// The config from which all arms start, with the changes for all arms and the first seed. It
+    /// states how images are prepared for all of them, and which ones are evaluated.
     pub base: Config,
+    /// The origin of the base.
+    pub recipe: Recipe,
     /// The seeds. Each trained arm is trained with each seed.
     pub seeds: Vec<u64>,
     /// The arms in the order of the file, with those of the grid first.
     pub arms: Vec<PlannedArm>,
+    /// What the user should know about how the plan was made, one sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// What states how the images of a comparison are prepared.
+#[derive(Debug)]
+pub struct Recipe {
+    /// A config, or the folder of a run or a model.
+    pub path: PathBuf,
+    /// Its config, without the changes of the comparison.
+    pub config: Config,
+}
+
+/// What the caller of a comparison changes about its trainings and images.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Changes {
+    /// Replaced values of a sweep's base, each as `key=value`, after those of its own `set`.
+    pub overrides: Vec<String>,
+    /// The seeds of a sweep, instead of its own; empty: its own.
+    pub seeds: Vec<u64>,
+    /// Of a sweep the training images; of tokenizers that are compared as they are, the images on
+    /// which they are measured.
+    pub data: Option<PathBuf>,
+    /// The validation images of a sweep.
+    pub val_data: Option<PathBuf>,
+    /// The selection from the images of `data`.
+    pub pick: Pick,
 }
 
 /// An arm: one tokenizer.
@@ -72,6 +108,9 @@ pub enum SweepError {
         /// The reason, with the remedy.
         reason: String,
     },
+    /// Several things are wrong, each as a sentence with its remedy.
+    #[error("{} problems, and nothing was started:{}", .0.len(), listed(.0))]
+    Several(Vec<String>),
     /// The arms do not form a comparison.
     #[error("{}: {reason}", .path.display())]
     Whole {
@@ -98,43 +137,108 @@ const COMMON: [KnownKey; 6] = [
     known::TRAIN_PRECISION,
 ];
 
+impl Changes {
+    /// Changes the images of a sweep's config as `pixtok train` does with the same options.
+    fn apply(&self, config: &mut Config) {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        if let Some(path) = &self.data {
+            config.data.train = text(path);
+            drop_those_of_config(&self.overrides, &mut config.data);
+        }
+        if let Some(path) = &self.val_data {
+            config.data.val = Some(text(path));
+            config.data.val_split = None;
+        }
+        if self.pick.split.is_some() {
+            config.data.split.clone_from(&self.pick.split);
+        }
+        if self.pick.image_column.is_some() {
+            config.data.image_column.clone_from(&self.pick.image_column);
+        }
+    }
+
+    /// Says which validation images are used, if those of the base are not because the training
+    /// images were replaced.
+    fn remark(&self, before: &data::Config, base: &Config) -> Option<String> {
+        let now = &base.data;
+        let earlier = before.val.iter().chain(&before.val_split).next();
+        let dropped = self.data.is_some() && now.val.is_none() && now.val_split.is_none();
+        earlier.filter(|_| dropped).map(|earlier| {
+            format!(
+                "validation images: {}; those of the base, {earlier}, are not used, since --data replaces its \
+                 images (to use them, give --val-data)",
+                words_of_validation(base)
+            )
+        })
+    }
+}
+
 impl Plan {
-    /// Reads a comparison's file, and checks everything that can be checked without images and
-    /// weights.
+    /// Reads a sweep's file, applies `changes`, and checks everything that can be checked without
+    /// images and weights.
     ///
     /// # Errors
-    /// [`SweepError`], with the arm and the key.
-    pub fn read(path: &Path) -> Result<Self, SweepError> {
+    /// [`SweepError`], with the arm and the key; [`SweepError::Several`] if several arms cannot be
+    /// trained.
+    pub fn read(path: &Path, changes: &Changes) -> Result<Self, SweepError> {
         let file: SweepFile = read_toml(path)?;
         let whole = |reason: String| SweepError::Whole { path: path.to_owned(), reason };
         let folder = path.parent().unwrap_or(Path::new(""));
-        let Some(&first) = file.seeds.first() else {
+        let seeds = if changes.seeds.is_empty() { file.seeds } else { changes.seeds.clone() };
+        let Some(&first) = seeds.first() else {
             return Err(whole("seeds is empty; give one or more, for instance [0, 1]".into()));
         };
-        if let Some(seed) = first_twice(&file.seeds) {
+        if let Some(seed) = first_twice(&seeds) {
             return Err(whole(format!("seeds has {seed} twice; give each once")));
         }
-        let base_path = folder.join(&file.base);
-        let common = [overrides(&file.set), vec![format!("seed={first}")]].concat();
-        let of_base = |error: ConfigError| whole(format!("its base with its set: {}", error.in_a_sweep()));
-        let (base, _) = Config::read(&base_path, &common).map_err(of_base)?;
-        base.check().map_err(|source| SweepError::Base { path: base_path.clone(), source })?;
-        let mut arms = file.grid.as_ref().map_or(Ok(vec![]), |grid| of_grid(grid, &base, &whole))?;
-        for entry in file.arms {
-            arms.push(of_entry(entry, &base, &base_path, &common, folder)?);
+        if overrides_set(&changes.overrides, known::SEED) {
+            return Err(whole("its seeds are not changed with --set, but with --seeds".into()));
         }
-        if arms.is_empty() {
+        let base_path = folder.join(&file.base);
+        let start = Start {
+            base_path: &base_path,
+            common: [overrides(&file.set), changes.overrides.clone(), vec![format!("seed={first}")]].concat(),
+            changes,
+            folder,
+        };
+        let of_base =
+            |error: ConfigError| whole(format!("its base with its set: {}", start.in_the_sweep(error)));
+        let (mut base, _) = Config::read(&base_path, &start.common).map_err(of_base)?;
+        let before = base.data.clone();
+        changes.apply(&mut base);
+        base.check().map_err(|source| SweepError::Base { path: base_path.clone(), source })?;
+        // As it was written. Only the sweep's changes may make it complete.
+        let own = Config::read(&base_path, &[]).map_or_else(|_| base.clone(), |(config, _)| config);
+        let mut arms = file.grid.as_ref().map_or(Ok(vec![]), |grid| of_grid(grid, &base, &whole))?;
+        let mut wrong = vec![];
+        for entry in file.arms {
+            match start.of_entry(entry, &base) {
+                Ok(arm) => arms.push(arm),
+                Err(error) => wrong.push(error),
+            }
+        }
+        if arms.is_empty() && wrong.is_empty() {
             return Err(whole("there are no arms; give [grid] or [[arms]]".into()));
         }
         let mut names = HashSet::new();
         if let Some(arm) = arms.iter().find(|arm| !names.insert(arm.name.as_str())) {
-            return Err(whole(format!("two arms are called {:?}; give each its own name", arm.name)));
+            wrong.push(whole(format!("two arms are called {:?}; give each its own name", arm.name)));
         }
-        for arm in &arms {
-            arm.check()?;
+        wrong.extend(arms.iter().filter_map(|arm| arm.check().err()));
+        match wrong.len() {
+            0 | 1 => wrong.pop().map_or(Ok(()), Err)?,
+            _ => return Err(SweepError::Several(wrong.iter().map(ToString::to_string).collect())),
         }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { name, base, seeds: file.seeds, arms })
+        let remarks = changes.remark(&before, &base).into_iter().collect();
+        let recipe = Recipe { path: base_path.clone(), config: own };
+        Ok(Self { folder: name.clone(), name, base, recipe, seeds, arms, remarks })
+    }
+
+    /// Whether any arm is trained.
+    #[must_use]
+    pub fn trains(&self) -> bool {
+        self.arms.iter().any(|arm| matches!(arm.source, Source::Trained(_)))
     }
 
     /// Trains all arms in `precision`.
@@ -199,47 +303,70 @@ fn of_grid(
     Ok(arms)
 }
 
-fn of_entry(
-    entry: ArmEntry,
-    base: &Config,
-    base_path: &Path,
-    common: &[String],
-    folder: &Path,
-) -> Result<PlannedArm, SweepError> {
-    let ArmEntry { name, series, config, set, path, codebook_size } = entry;
-    let fail = |reason: String| SweepError::Arm { name: name.clone(), reason };
-    if let Some(path) = path {
-        if !set.is_empty() || config.is_some() {
-            return Err(fail(
-                "it has path beside set or config; what is there already cannot be changed".into(),
-            ));
+/// What the configs of a sweep's arms start from.
+struct Start<'a> {
+    base_path: &'a Path,
+    /// The overrides of all arms.
+    common: Vec<String>,
+    changes: &'a Changes,
+    /// The folder of the sweep's file.
+    folder: &'a Path,
+}
+
+impl Start<'_> {
+    /// Reads a config with the changes of all arms, and those of an arm.
+    fn read(&self, path: &Path, own: &[String]) -> Result<Config, ConfigError> {
+        let (mut config, _) = Config::read(path, &[&self.common[..], own].concat())?;
+        self.changes.apply(&mut config);
+        Ok(config)
+    }
+
+    /// An error of [`Start::read`], as it is named in a sweep.
+    fn in_the_sweep(&self, error: ConfigError) -> ConfigError {
+        error.in_a_sweep(&self.changes.overrides)
+    }
+
+    fn of_entry(&self, entry: ArmEntry, base: &Config) -> Result<PlannedArm, SweepError> {
+        let ArmEntry { name, series, config, set, path, codebook_size } = entry;
+        let fail = |reason: String| SweepError::Arm { name: name.clone(), reason };
+        if let Some(path) = path {
+            if !set.is_empty() || config.is_some() {
+                return Err(fail(
+                    "it has path beside set or config; what is there already cannot be changed".into(),
+                ));
+            }
+            let source = Source::Existing { path: self.folder.join(path), codebook_size };
+            let series = series.unwrap_or_else(|| name.clone());
+            return Ok(PlannedArm { name, series, source });
         }
-        let source = Source::Existing { path: folder.join(path), codebook_size };
-        let series = series.unwrap_or_else(|| name.clone());
-        return Ok(PlannedArm { name, series, source });
+        let start = config.map_or_else(|| self.base_path.to_owned(), |path| self.folder.join(path));
+        let config = self
+            .read(&start, &overrides(&set))
+            .map_err(|error| fail(self.in_the_sweep(error).to_string()))?;
+        let changes = config.changes(base).map_err(|error| fail(error.to_string()))?;
+        let of_all = |change: &&Difference| COMMON.iter().any(|common| change.path.is_in(*common));
+        if let Some(change) = changes.iter().find(of_all) {
+            return Err(fail(format!(
+                "it changes {}, which must be the same for all; move that to the sweep's own set{}",
+                change.path,
+                if change.path.is(known::SEED) { " of seeds" } else { "" }
+            )));
+        }
+        config.check().map_err(|error| fail(error.to_string()))?;
+        let (_, codes) = config.quantizer.settings().codes();
+        if let Some(wanted) = codebook_size.filter(|&wanted| wanted != codes) {
+            return Err(fail(format!(
+                "codebook_size is {wanted}, and its quantizer has {codes} codes; correct one of them"
+            )));
+        }
+        let series = series.unwrap_or_else(|| config.quantizer.kind());
+        Ok(PlannedArm { name, series, source: Source::Trained(Box::new(config)) })
     }
-    let start = config.map_or_else(|| base_path.to_owned(), |path| folder.join(path));
-    let own = overrides(&set);
-    let (config, _) = Config::read(&start, &[common, &own].concat())
-        .map_err(|error| fail(error.in_a_sweep().to_string()))?;
-    let changes = config.changes(base).map_err(|error| fail(error.to_string()))?;
-    let of_all = |change: &&Difference| COMMON.iter().any(|common| change.path.is_in(*common));
-    if let Some(change) = changes.iter().find(of_all) {
-        return Err(fail(format!(
-            "it changes {}, which must be the same for all; move that to the sweep's own set{}",
-            change.path,
-            if change.path.is(known::SEED) { " of seeds" } else { "" }
-        )));
-    }
-    config.check().map_err(|error| fail(error.to_string()))?;
-    let (_, codes) = config.quantizer.settings().codes();
-    if let Some(wanted) = codebook_size.filter(|&wanted| wanted != codes) {
-        return Err(fail(format!(
-            "codebook_size is {wanted}, and its quantizer has {codes} codes; correct one of them"
-        )));
-    }
-    let series = series.unwrap_or_else(|| config.quantizer.kind());
-    Ok(PlannedArm { name, series, source: Source::Trained(Box::new(config)) })
+}
+
+/// A line for each of several problems.
+fn listed(problems: &[String]) -> String {
+    problems.iter().map(|problem| format!("\n  - {problem}")).collect()
 }
 
 /// Converts a table of changes to `key=value` arguments. A nested table without a `kind` is a path,
@@ -273,12 +400,16 @@ mod tests {
     const BASE: &str = "[data]\nimage_size = 32\n[quantizer]\nkind = \"fsq\"\nlevels = [8, 5, 5, 5]\n";
 
     fn plan(sweep: &str) -> Result<Plan, SweepError> {
+        changed(sweep, &Changes::default())
+    }
+
+    fn changed(sweep: &str, changes: &Changes) -> Result<Plan, SweepError> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("base.toml"), BASE).unwrap();
         std::fs::write(folder.path().join("other.toml"), BASE.replace("32", "64")).unwrap();
         let path = folder.path().join("sweep.toml");
         std::fs::write(&path, format!("base = \"base.toml\"\n{sweep}")).unwrap();
-        Plan::read(&path)
+        Plan::read(&path, changes)
     }
 
     #[test]
@@ -353,6 +484,55 @@ mod tests {
         ] {
             let error = plan(&sweep).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{sweep}: {error}");
+        }
+    }
+
+    #[test]
+    fn changes_are_of_the_base_and_of_all_arms() {
+        let changes = Changes {
+            overrides: vec!["train.steps=9".into(), "optimizer.lr=0.25".into()],
+            seeds: vec![5, 6],
+            data: Some("mine".into()),
+            pick: Pick { split: Some("first".into()), image_column: None },
+            ..Changes::default()
+        };
+        let sweep = "seeds = [0]\nset.train.steps = 7\nset.data.val = \"theirs\"\n[[arms]]\nname = \"a\"\n\
+            [[arms]]\nname = \"b\"\nconfig = \"base.toml\"\nset.optimizer.lr = 0.5\n\
+            [grid]\ncodebook_sizes = [256]\nquantizers.vq.kind = \"vq\"\n";
+        let plan = changed(sweep, &changes).unwrap();
+        assert_eq!(plan.seeds, [5, 6]);
+        for (arm, lr) in [("vq-256", 0.25), ("a", 0.25), ("b", 0.5)] {
+            let arm = plan.arms.iter().find(|planned| planned.name == arm).unwrap();
+            let config = arm.config(6).unwrap();
+            assert_eq!((config.seed, config.train.steps, config.optimizer.lr), (6, 9, lr), "{}", arm.name);
+            assert_eq!((config.data.train.as_str(), &config.data.val), ("mine", &None), "{}", arm.name);
+            assert_eq!(config.data.split.as_deref(), Some("first"));
+        }
+        assert_eq!(plan.recipe.config.train.steps, 600);
+        assert!(plan.remarks[0].contains("those of the base, theirs, are not used"), "{:?}", plan.remarks);
+        let val = Changes { val_data: Some("val".into()), ..changes.clone() };
+        let plan = changed(sweep, &val).unwrap();
+        assert_eq!((plan.base.data.val.as_deref(), plan.remarks.len()), (Some("val"), 0));
+        for (overrides, parts) in [
+            ("seed=3", &["--seeds"][..]),
+            ("train.stepz=3", &["--set train.stepz=3", "train.stepz"]),
+            ("train.steps", &["--set train.steps", "there is no '='"]),
+        ] {
+            let changes = Changes { overrides: vec![overrides.into()], ..Changes::default() };
+            let error = changed(sweep, &changes).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| error.contains(part)), "{overrides}: {error}");
+        }
+    }
+
+    #[test]
+    fn all_arms_that_are_wrong_are_named_at_once() {
+        let sweep = "[[arms]]\nname = \"a\"\nset.seed = 3\n[[arms]]\nname = \"b\"\n\
+            [[arms]]\nname = \"c\"\nset.train.stepz = 3\n[[arms]]\nname = \"d/e\"\n";
+        let error = plan(sweep).unwrap_err().to_string();
+        for part in
+            ["3 problems", "  - arm \"a\": it changes seed", "  - arm \"c\": ", "  - arm \"d/e\": the name"]
+        {
+            assert!(error.contains(part), "{part}: {error}");
         }
     }
 }

@@ -64,18 +64,17 @@ pub(super) fn run(
         finished: AtomicUsize::new(0),
         began: Instant::now(),
     };
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let queue = &queue;
-        let running: Vec<_> =
-            (0..workers(options)).map(|worker| scope.spawn(move || queue.work(worker))).collect();
-        scope.spawn(|| queue.watch(&over));
-        let ends: Vec<_> = running.into_iter().map(thread::ScopedJoinHandle::join).collect();
-        over.store(true, Ordering::Relaxed);
-        if let Some(panicked) = ends.into_iter().find_map(Result::err) {
-            panic::resume_unwind(panicked);
-        }
+    let ends = watched(signals, &queue.children, || {
+        thread::scope(|scope| {
+            let queue = &queue;
+            let running: Vec<_> =
+                (0..workers(options)).map(|worker| scope.spawn(move || queue.work(worker))).collect();
+            running.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        })
     });
+    if let Some(panicked) = ends.into_iter().find_map(Result::err) {
+        panic::resume_unwind(panicked);
+    }
     match queue.fatal.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(queue.outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)),
@@ -114,17 +113,25 @@ impl Queue<'_> {
         }
         waiting.pop_front().map(|job| (job, self.total - waiting.len()))
     }
+}
 
-    /// Passes a signal on to the children.
-    fn watch(&self, over: &AtomicBool) {
-        while !over.load(Ordering::Relaxed) {
-            if let Some(signal) = self.signals.came() {
-                self.children.stop(signal);
-                return;
+/// Passes a signal on to the children while `body` runs, which must not panic.
+pub(super) fn watched<T>(signals: &Signals, children: &Children, body: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                if let Some(signal) = signals.came() {
+                    children.stop(signal);
+                    return;
+                }
+                sleep(POLL);
             }
-            sleep(POLL);
-        }
-    }
+        });
+        let made = body();
+        over.store(true, Ordering::Relaxed);
+        made
+    })
 }
 
 /// The machines that jobs run on.
@@ -136,6 +143,12 @@ pub(super) fn machines(options: &CompareOptions) -> Result<Vec<Machine>> {
 /// How many run at a time.
 fn workers(options: &CompareOptions) -> usize {
     options.jobs.map_or(options.devices.len(), |jobs| jobs as usize)
+}
+
+/// Where a process runs that works alone, after all jobs.
+pub(super) fn alone(options: &CompareOptions) -> Compute {
+    // On as many threads as the jobs, which the report states.
+    Compute { device: options.devices[0], threads: threads(options) }
 }
 
 /// The threads of each job; `None` leaves the choice to libtorch. Jobs that run at the same time

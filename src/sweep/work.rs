@@ -6,14 +6,14 @@ use std::process;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::inference::EvaluateOptions;
+use crate::inference::{EvaluateOptions, SpeedOptions};
 use crate::run::TrainOptions;
 use pixtok_base::Misuse;
 
 /// The hidden command of the program, which reads an [`Assignment`] from standard input.
 pub const WORK_COMMAND: &str = "work";
 
-/// A training or an evaluation.
+/// A training, an evaluation, or the speeds of all arms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Work {
@@ -21,6 +21,8 @@ pub enum Work {
     Train(TrainOptions),
     /// An evaluation.
     Evaluate(EvaluateOptions),
+    /// A measurement of speeds.
+    Speeds(SpeedOptions),
 }
 
 /// A job of a comparison, passed as JSON.
@@ -29,18 +31,19 @@ pub enum Work {
 pub struct Assignment {
     /// The process id of the comparison.
     parent: u32,
-    /// The training or evaluation to do.
+    /// What to do.
     pub work: Work,
 }
 
 impl Work {
-    /// A command that would do the same, for people to read.
+    /// What it does, for people to read.
     pub(super) fn words(&self) -> String {
-        let (verb, options) = match self {
-            Self::Train(options) => ("train", serde_json::to_string(options)),
-            Self::Evaluate(options) => ("eval", serde_json::to_string(options)),
+        let (what, options) = match self {
+            Self::Train(options) => ("pixtok train", serde_json::to_string(options)),
+            Self::Evaluate(options) => ("pixtok eval", serde_json::to_string(options)),
+            Self::Speeds(options) => ("a measurement of speeds", serde_json::to_string(options)),
         };
-        format!("pixtok {verb} with the options {}", options.unwrap_or_default())
+        format!("{what} with the options {}", options.unwrap_or_default())
     }
 }
 
@@ -117,6 +120,7 @@ mod tests {
             init_from: None,
             lpips_weights: Some("lpips-vgg.safetensors".into()),
             check_data: false,
+            overlap_told: true,
             compute,
         };
         let evaluate = EvaluateOptions {
@@ -129,12 +133,20 @@ mod tests {
             batch_size: None,
             background: Some([1, 2, 3]),
             measures: MeasureOptions { metrics: Metric::ALL.to_vec(), stability: true, ..Default::default() },
+            trained_on: Some(vec!["1 of 3 images".into()]),
             json: Some("figures.json".into()),
             per_image: None,
             code_counts: None,
             pictures: None,
         };
-        for work in [Work::Train(train), Work::Evaluate(evaluate)] {
+        let speeds = SpeedOptions {
+            tokenizers: vec!["arms/a/seed-0".into(), "cosmos.toml".into()],
+            protocol: "protocol.toml".into(),
+            compute,
+            fingerprint: "f".into(),
+            out: "speeds.json".into(),
+        };
+        for work in [Work::Train(train), Work::Evaluate(evaluate), Work::Speeds(speeds)] {
             let handed = Assignment::new(work);
             assert_eq!(Assignment::read(&*handed.to_json().unwrap()).unwrap(), handed);
         }

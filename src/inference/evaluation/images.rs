@@ -11,15 +11,11 @@ use crate::batches::Loader;
 use crate::config::{Config, shipped};
 use crate::evaluate;
 use crate::run::{
-    ChosenBy, Found, Pick, Run, Tell, Trained, training_set, validation_images, validation_set,
-    words_of_validation,
+    ChosenBy, Found, Pick, Tell, Trained, validation_images, validation_set, words_of_validation,
 };
 use crate::world::World;
 use pixtok_base::Misuse;
-use pixtok_images::data::{self, Dataset, Fingerprint, ImageSize, Overlap, Shared, Split};
-
-/// The largest number of runs that are followed back through `--init-from`.
-const MOST_ORIGINS: usize = 8;
+use pixtok_images::data::{self, Dataset, ImageSize, Split};
 
 /// The images of an evaluation.
 pub(super) struct Images {
@@ -86,58 +82,6 @@ impl Images {
              comparable with those in its logs; restore the images, or give others with --data",
             self.words
         ))
-    }
-
-    /// Notes if the tokenizer was trained on some of these images, in its own run or in the runs
-    /// that its weights came from.
-    pub fn trained_on(&self, trained: &Trained, tell: Tell) -> Vec<String> {
-        let mut notes =
-            self.in_training(&trained.config, trained.trained_on.as_ref(), "this tokenizer", tell);
-        let mut origin = trained.config.train.init_from.clone();
-        for _ in 0..MOST_ORIGINS {
-            let Some(path) = origin else { break };
-            let Ok(config) = Run::find(Path::new(&path)).and_then(|run| run.config()) else {
-                tell.detail(|| format!("{path}, where the weights came from, cannot be read"));
-                break;
-            };
-            let whose = format!("{path}, where the weights came from,");
-            notes.extend(self.in_training(&config, None, &whose, tell));
-            origin = config.train.of_loop.init_from;
-        }
-        notes
-    }
-
-    /// Notes if a run with this `config` was trained on some of these images. `then` is the
-    /// fingerprint of its images, if it is known.
-    fn in_training(
-        &self,
-        config: &Config,
-        then: Option<&Fingerprint>,
-        whose: &str,
-        tell: Tell,
-    ) -> Vec<String> {
-        let train_set = match training_set(config) {
-            Ok(train_set) => train_set,
-            Err(error) => {
-                tell.detail(|| {
-                    format!("whether {whose} was trained on the evaluated images is unknown: {error:#}")
-                });
-                return vec![];
-            }
-        };
-        let changed = then.and_then(|then| train_set.fingerprint().difference(then)?.change()).is_some();
-        let (Overlap { shared, copies }, total) =
-            (self.dataset.overlap(&train_set, self.bound), self.count());
-        let shared = shared.map(|Shared { images, example }| {
-            let which = match (changed, &config.data.train) {
-                (false, _) => format!("that {whose} was trained on"),
-                (true, train) => format!("in {train}, which changed since {whose} was trained on it"),
-            };
-            format!("{images} of {total} images are among those {which}, for instance {example}")
-        });
-        let copies = copies.map(|copies| copies.words(total, "images"));
-        let remedy = "so the figures are too good; measure it on other images with --data";
-        shared.into_iter().chain(copies).map(|words| format!("{words}, {remedy}")).collect()
     }
 
     /// The number of images to evaluate.

@@ -1,11 +1,13 @@
 //! Evaluates a tokenizer, or reconstructions, on images.
 //!
 //! `images` decides which images are evaluated and how they are prepared, `measures` decides which
-//! metrics are computed, and `notes` collects what affects how the figures are read.
+//! metrics are computed, and `notes` collects what affects how the figures are read. `trained_on`
+//! searches the images among those that a tokenizer was trained on.
 
 mod images;
 mod measures;
 mod notes;
+mod trained_on;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ use pixtok_images::data::BadSamples;
 
 pub(super) use images::{choose, protocol};
 pub use measures::MeasureOptions;
+pub use trained_on::TrainingSearch;
 
 /// The number of images listed at each end of the ranking.
 const EXTREMES: usize = 5;
@@ -59,6 +62,9 @@ pub struct EvaluateOptions {
     pub background: Option<[u8; 3]>,
     /// What to measure.
     pub measures: MeasureOptions,
+    /// Notes on images that the tokenizer was trained on, if the caller has searched for them;
+    /// absent: they are searched for.
+    pub trained_on: Option<Vec<String>>,
     /// The file for the figures as one flat JSON object. The caller handles `-`, which means
     /// standard output.
     pub json: Option<PathBuf>,

@@ -2,6 +2,7 @@
 
 use super::EvaluateOptions;
 use super::images::Images;
+use super::trained_on::TrainingSearch;
 use crate::codec::Vocabulary;
 use crate::evaluate::Evaluation;
 use crate::run::{ChosenBy, Found, Opened, Tell};
@@ -26,7 +27,10 @@ pub(super) fn notes(
         let data = &trained.config.data;
         // The part of a split has no training images.
         if !are_its_own || data.val.is_some() || data.val_split.is_some() {
-            notes.extend(images.trained_on(trained, tell));
+            notes.extend(match &options.trained_on {
+                Some(known) => known.clone(),
+                None => TrainingSearch::new(&images.dataset, images.bound).notes(trained, tell),
+            });
         }
     }
     notes.extend(of_files(images, evaluation));

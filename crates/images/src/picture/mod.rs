@@ -16,7 +16,7 @@ mod sheet;
 mod tiff;
 mod webp;
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 use std::path::Path;
 use std::{fs, io};
 
@@ -183,6 +183,20 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureErro
         return Err(PictureError::FileTooLong { bytes, limit: MAX_FILE_BYTES });
     }
     decode(&fs::read(path)?, options)
+}
+
+/// Width and height of the picture in an image file. Of a PNG only the header is read, so an
+/// orientation that its EXIF block states, which may exchange the two, is not seen.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn size(path: &Path, options: &DecodeOptions) -> Result<(usize, usize), PictureError> {
+    let mut head = vec![];
+    fs::File::open(path)?.take(png::HEAD).read_to_end(&mut head)?;
+    match png::size(&head) {
+        Some(size) => Ok(size),
+        None => read(path, options).map(|picture| (picture.width, picture.height)),
+    }
 }
 
 /// Decodes the content of an image file.

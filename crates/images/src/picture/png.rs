@@ -26,6 +26,18 @@ pub(super) fn has_palette(bytes: &[u8]) -> bool {
     bytes.get(COLOUR_TYPE) == Some(&INDEXED)
 }
 
+/// The bytes of the signature and of the first chunk up to width and height.
+pub(super) const HEAD: u64 = 24;
+
+/// Width and height, from the first [`HEAD`] bytes of a PNG; `None` for anything else.
+pub(super) fn size(head: &[u8]) -> Option<(usize, usize)> {
+    let after = head.strip_prefix(b"\x89PNG\r\n\x1A\n")?.get(4..)?.strip_prefix(b"IHDR")?;
+    let (width, after) = after.split_first_chunk::<4>()?;
+    let (height, _) = after.split_first_chunk::<4>()?;
+    let [width, height] = [width, height].map(|side| u32::from_be_bytes(*side) as usize);
+    (width.min(height) > 0).then_some((width, height))
+}
+
 struct Chunk<'a> {
     kind: [u8; 4],
     data: &'a [u8],
@@ -123,4 +135,19 @@ fn inflated(data: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     ZlibDecoder::new(data).take(MAX_PROFILE).read_to_end(&mut text).ok()?;
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::picture::Picture;
+
+    #[test]
+    fn the_size_stands_in_the_header() {
+        let png = Picture { width: 7, height: 5, rgb: vec![9; 105] }.to_png().unwrap();
+        let head = &png[..HEAD as usize];
+        assert_eq!(size(head), Some((7, 5)));
+        assert_eq!(size(&head[..head.len() - 1]), None);
+        assert_eq!(size(&[&b"\xFF\xD8"[..], head].concat()), None);
+    }
 }
