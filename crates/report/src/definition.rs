@@ -52,6 +52,23 @@ pub struct Definition {
     pub digits: usize,
     /// Unit and definition, in one line.
     pub text: &'static str,
+    /// Known values of the scale, in one line; empty for counts and where none are known.
+    pub landmarks: &'static str,
+}
+
+impl Definition {
+    /// The definition with the landmarks of its scale.
+    #[must_use]
+    pub fn words(&self) -> String {
+        if self.landmarks.is_empty() {
+            return self.text.to_owned();
+        }
+        format!("{}. Landmarks: {}", self.text, self.landmarks)
+    }
+
+    const fn landmarks(self, landmarks: &'static str) -> Self {
+        Self { landmarks, ..self }
+    }
 }
 
 /// Every figure of an evaluation that is a single number, in the order of the tables.
@@ -198,7 +215,7 @@ pub const DEFINITIONS: &[Definition] = &[
 ];
 
 const fn figure(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
-    Definition { name, better, over: Over::Neither, least_side: 1, digits, text }
+    Definition { name, better, over: Over::Neither, least_side: 1, digits, text, landmarks: "" }
 }
 
 const fn of_set(name: &'static str, better: Better, digits: usize, text: &'static str) -> Definition {
