@@ -18,7 +18,7 @@ mod stream;
 
 use tch::{Kind, Tensor};
 
-pub use bootstrap::interval;
+pub use bootstrap::{ResampledMeans, interval};
 pub use codebook::{CodebookFigures, CodebookUse};
 pub use fid::{FeatureStatistics, FrechetError, frechet_distance};
 pub use joint::{JointFigures, JointUse};

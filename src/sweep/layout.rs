@@ -10,7 +10,8 @@
 //!   arms/NAME/seed-0/evaluation/
 //!     figures.json  per_image.csv  code_counts.csv  originals/  reconstructions/
 //!     done.json                written last
-//!   results.json  results.csv  results.md  report.html
+//!   results.json  results.csv  results.md  results.tex  summary.csv  report.html
+//!   plots/NAME.svg             the plots of the page
 //! ```
 //!
 //! An arm that was there already has `arms/NAME/existing/evaluation/`.
@@ -33,6 +34,10 @@ impl Layout {
 
     pub fn protocol(&self) -> PathBuf {
         self.out.join("protocol.toml")
+    }
+
+    pub fn plots(&self) -> PathBuf {
+        self.out.join("plots")
     }
 
     /// The run folder of an arm and a seed; without a seed, the folder of its evaluation.

@@ -22,8 +22,8 @@
 //! comparison's folder, `jobs` lists the jobs, and `job` trains and evaluates one arm with one seed
 //! in processes of their own (`child`, which get their `work`). `existing` tries tokenizers that
 //! are not trained, `diverged` records trainings that would only fail again, and `queue` runs the
-//! jobs. `collect` gathers their results: `shared` determines over which images, and `exhibits`
-//! prepares the page. `compare` calls these in turn, and `dry_run` describes what it would do.
+//! jobs. `collect` gathers their results: `shared` determines over which images, `pairs` compares
+//! every two arms, and `exhibits` prepares the page. `compare` calls these in turn, and `dry_run` describes what it would do.
 
 mod child;
 mod collect;
@@ -36,6 +36,7 @@ mod file;
 mod job;
 mod jobs;
 mod layout;
+mod pairs;
 mod plan;
 mod queue;
 mod shared;
