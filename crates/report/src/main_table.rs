@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::columns::{Cell, Column, number, same_words, summary};
 use super::ranking::Ranking;
-use super::{Comparison, Interval, Sample};
+use super::{Comparison, Interval, Sample, words};
 use crate::definition::{Better, Definition};
 
 /// The figures of the table, if there are any, in this order.
@@ -50,6 +50,16 @@ pub(super) struct Block {
     pub arms: Vec<usize>,
 }
 
+/// What all arms have in common in the tables of details, without what the main table's line says.
+pub(super) fn same_in_details(comparison: &Comparison, columns: &[Column]) -> String {
+    let others = columns.iter().filter(|column| {
+        let name = column.definition.name;
+        name == "codebooks" || !FIGURES.contains(&name)
+    });
+    let said = [words::parameters(comparison), same_words(others)];
+    said.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
 /// The difference of an arm to the best one of its rate.
 pub(super) struct ToBest {
     pub value: f64,
@@ -61,7 +71,9 @@ impl MainTable {
         let figures: Vec<&Column> = FIGURES
             .into_iter()
             .filter_map(|name| columns.iter().find(|column| column.definition.name == name))
-            .filter(|column| column.definition.name != "codebooks" || has_several(column))
+            .filter(|column| {
+                column.definition.name != "codebooks" || column.same.is_none() && has_several(column)
+            })
             .collect();
         let mut shown: Vec<MainColumn> =
             figures.iter().filter(|column| column.same.is_none()).map(|column| of_figure(column)).collect();
@@ -275,7 +287,7 @@ mod tests {
         table.columns.iter().map(|column| column.name).collect()
     }
 
-    fn words(table: &MainTable, name: &str) -> Vec<String> {
+    fn printed(table: &MainTable, name: &str) -> Vec<String> {
         let column = table.columns.iter().find(|column| column.name == name).unwrap();
         column.cells.iter().map(|cell| cell.as_ref().map_or(String::new(), Cell::words)).collect()
     }
@@ -293,8 +305,10 @@ mod tests {
         let table = table(&comparison);
         assert_eq!(names(&table), ["psnr_db", "to the best"]);
         assert_eq!(table.same, "K 1,000, bits_per_pixel 0.6250, usage 0.5000, n 1");
+        let details = same_in_details(&comparison, &columns(&comparison));
+        assert_eq!(details, "parameters 250,123, codebooks 1", "nothing is said twice");
         assert_eq!((table.blocks.len(), table.blocks[0].title.as_str()), (1, ""));
-        assert_eq!(words(&table, "to the best"), ["best", "−0.50"]);
+        assert_eq!(printed(&table, "to the best"), ["best", "−0.50"]);
         assert_eq!(table.note, "To the best: the difference in psnr_db to the best arm.");
     }
 
@@ -320,8 +334,8 @@ mod tests {
             ]
         );
         assert_eq!(names(&table), ["K", "bits_per_pixel", "psnr_db", "usage", "n"]);
-        assert_eq!(words(&table, "bits_per_pixel"), ["unknown", "0.5000", "0.6250", ""]);
-        assert_eq!(words(&table, "n"), ["1", "2", "1", ""]);
+        assert_eq!(printed(&table, "bits_per_pixel"), ["unknown", "0.5000", "0.6250", ""]);
+        assert_eq!(printed(&table, "n"), ["1", "2", "1", ""]);
         assert_eq!(table.same, "");
     }
 
@@ -341,12 +355,12 @@ mod tests {
         };
         comparison.pairs = vec![pair(["a", "b"], 0.9, -0.371, 2.171, Sample::Seeds(2))];
         let only = table(&comparison);
-        assert_eq!(words(&only, "to the best"), ["best", "−0.90 [−2.17, +0.37]", "−2.10"]);
+        assert_eq!(printed(&only, "to the best"), ["best", "−0.90 [−2.17, +0.37]", "−2.10"]);
         assert!(only.note.ends_with("Student's t over the differences of 2 seeds."), "{}", only.note);
         comparison.pairs.push(pair(["a", "c"], 2.0, 1.5, 2.5, Sample::Images(1290)));
         let mixed = table(&comparison);
-        assert_eq!(words(&mixed, "to the best")[1], "−0.90 [−2.17, +0.37], 2 seeds");
-        assert_eq!(words(&mixed, "to the best")[2], "−2.00 [−2.50, −1.50], 1,290 images");
+        assert_eq!(printed(&mixed, "to the best")[1], "−0.90 [−2.17, +0.37], 2 seeds");
+        assert_eq!(printed(&mixed, "to the best")[2], "−2.00 [−2.50, −1.50], 1,290 images");
         assert!(mixed.note.contains("Student's t") && mixed.note.contains("bootstrap"), "{}", mixed.note);
     }
 

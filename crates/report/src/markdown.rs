@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::columns::{Absence, Cell, Column, absences, columns, number, same_words};
+use super::columns::{Absence, Cell, Column, absences, columns, number};
 use super::groups::GROUPS;
-use super::main_table::MainTable;
+use super::main_table::{MainTable, same_in_details};
 use super::ranking::Ranking;
 use super::{Comparison, words};
 use crate::definition::Better;
@@ -134,8 +134,7 @@ fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
-    let same = [words::parameters(comparison), same_words(columns.iter())];
-    let same = same.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(", ");
+    let same = same_in_details(comparison, columns);
     if !same.is_empty() {
         text += &format!("\nThe same for all arms: {}.\n", escape(&same));
     }

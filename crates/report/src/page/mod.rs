@@ -16,8 +16,8 @@ use self::curves::Figure;
 use self::panels::Panel;
 use self::pictures::Scene;
 use self::tables::{Described, Table};
-use super::columns::{absences, columns, same_words};
-use super::main_table::MainTable;
+use super::columns::{absences, columns};
+use super::main_table::{MainTable, same_in_details};
 use super::markdown::absence_words;
 use super::ranking::Ranking;
 use super::style::Looks;
@@ -86,7 +86,7 @@ pub fn html(
         note: main.note,
         same_in_main: main.same,
         tables: tables::tables(comparison, &looks, &columns),
-        same: same_words(columns.iter()),
+        same: same_in_details(comparison, &columns),
         reading: words::reading(&columns),
         absences: absences(comparison).iter().map(absence_words).collect(),
         own_images: if columns.iter().any(|column| column.of_own_images) { words::OWN_MEANING } else { "" },
