@@ -22,7 +22,7 @@ pub fn latex(comparison: &Comparison) -> String {
     let (columns, ranking) = (columns(comparison), Ranking::of(comparison));
     let table = MainTable::of(comparison, &columns, &ranking);
     let mut text = HEAD.to_owned();
-    text += "\\begin{table}\n\\centering\n";
+    text += "\\begin{table}\n\\centering\n\\small\n\\setlength{\\tabcolsep}{4pt}\n";
     let _ = writeln!(text, "\\caption{{{}}}", caption(comparison, &table));
     let _ = writeln!(text, "\\begin{{tabular}}{{l{}}}", "r".repeat(table.columns.len()));
     let heads = std::iter::once("arm".to_owned()).chain(table.columns.iter().map(head));
@@ -67,6 +67,7 @@ fn caption(comparison: &Comparison, table: &MainTable) -> String {
 fn head(column: &MainColumn) -> String {
     let name = match column.name {
         "K" | "n" => format!("${}$", column.name),
+        "bits_per_pixel" => "bits/pixel".to_owned(),
         "psnr_db" => "PSNR (dB)".to_owned(),
         "ssim" => "SSIM".to_owned(),
         "lpips_alex" => "LPIPS (AlexNet)".to_owned(),
@@ -138,7 +139,7 @@ mod tests {
         assert_eq!(
             table,
             "{lrrrrr}\n\\toprule\n\
-             arm & $K$ & bits per pixel & PSNR (dB) $\\uparrow$ & to the best & $n$ \\\\\n\
+             arm & $K$ & bits/pixel & PSNR (dB) $\\uparrow$ & to the best & $n$ \\\\\n\
              \\midrule\n\
              \\multicolumn{6}{l}{\\emph{0.625 bits per pixel}} \\\\\n\
              fsq\\_8 & 1,024 & 0.6250 & \\textbf{27.50} $\\pm$ 0.71 & best & 2 \\\\\n\
