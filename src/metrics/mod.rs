@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 use tch::{Kind, Tensor};
 
-pub use bootstrap::interval;
+pub use bootstrap::{ResampledMeans, interval};
 pub use codebook::{CodebookFigures, CodebookUse};
 pub use fid::{FeatureStatistics, FrechetError, frechet_distance};
 pub use joint::{JointFigures, JointUse};

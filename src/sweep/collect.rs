@@ -1,6 +1,8 @@
 //! Collects the results of the jobs into the results file and the report.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, json};
@@ -8,14 +10,16 @@ use serde_json::{Map, json};
 use super::exhibits::{self, logged};
 use super::job::{Done, Job};
 use super::layout::{self, Layout};
+use super::pairs::pairs;
 use super::shared::{Evaluated, share_images};
 use super::{Plan, PlannedArm, Source};
 use crate::checkpoint::write_atomic;
 use crate::config::Difference;
 use crate::evaluate::Scores;
 use crate::run::{Tell, words_of_validation};
+use pixtok_base::paths::make_folder;
 use pixtok_images::data::Dataset;
-use pixtok_report::{Arm, Comparison, FORMAT_VERSION, Run, Summary};
+use pixtok_report::{Arm, Comparison, FORMAT_VERSION, PlotFile, Run, Summary};
 use pixtok_torch::PrecisionChoice;
 
 /// The training speed in the trainer's log.
@@ -35,7 +39,9 @@ pub(super) fn report(
 ) -> Result<String> {
     let all = jobs.iter().zip(outcomes).map(|(job, failure)| evaluated(layout, job, failure.as_deref()));
     let mut all = all.collect::<Result<Vec<_>>>()?;
-    let of_own_images = share_images(&mut all).into_iter().map(str::to_owned).collect();
+    let own = share_images(&mut all);
+    let names: Vec<&str> = plan.arms.iter().map(|arm| arm.name.as_str()).collect();
+    let pairs = pairs(&names, &all, &own);
     let arms = plan.arms.iter().enumerate().map(|(i, planned)| {
         arm(plan, planned, all.extract_if(.., |one| one.arm == i).map(|one| one.run).collect())
     });
@@ -46,7 +52,8 @@ pub(super) fn report(
         environment: environment(jobs),
         base_config: plan.base.to_toml()?,
         arms: arms.collect::<Result<_>>()?,
-        of_own_images,
+        of_own_images: own.into_iter().map(str::to_owned).collect(),
+        pairs,
     };
     let markdown = pixtok_report::markdown(&comparison);
     let json = serde_json::to_string_pretty(&comparison)? + "\n";
@@ -54,6 +61,8 @@ pub(super) fn report(
     write("results.json", json.as_bytes())?;
     write("results.csv", &pixtok_report::csv(&comparison)?)?;
     write("results.md", markdown.as_bytes())?;
+    write("results.tex", pixtok_report::latex(&comparison).as_bytes())?;
+    write("summary.csv", &pixtok_report::summary_csv(&comparison)?)?;
     // Pictures and logs are read last. If one of them is unreadable, the figures are already
     // written.
     let own = |arm: usize| -> Vec<(&Job, &Option<String>)> {
@@ -61,9 +70,30 @@ pub(super) fn report(
     };
     let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
     let (exhibits, originals) = exhibits::exhibits(&arms, tell);
+    write_plots(&layout.plots(), &pixtok_report::plots(&comparison, &exhibits)?)?;
     write("report.html", pixtok_report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
     let out = layout.out().display();
-    Ok(format!("{markdown}\nresults: {out}/results.json, .csv, .md\nreport: {out}/report.html\n"))
+    Ok(format!(
+        "{markdown}\nresults: {out}/results.json, .csv, .md, .tex, summary.csv\nreport: {out}/report.html, plots/\n"
+    ))
+}
+
+/// Writes the plots, and removes those of an earlier report that this one does not have.
+fn write_plots(folder: &Path, plots: &[PlotFile]) -> Result<()> {
+    make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    for plot in plots {
+        let path = folder.join(plot.name).with_extension("svg");
+        match &plot.svg {
+            Some(svg) => write_atomic(&path, svg.as_bytes())?,
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            },
+        }
+    }
+    Ok(())
 }
 
 /// The differences from the base in words, where there may be none.

@@ -11,7 +11,8 @@
 //!     figures.json  per_image.csv  code_counts.csv  originals/  reconstructions/
 //!     done.json                written last
 //!   speeds.json  speeds.log    the speeds of all arms, measured in turn at the end
-//!   results.json  results.csv  results.md  report.html
+//!   results.json  results.csv  results.md  results.tex  summary.csv  report.html
+//!   plots/NAME.svg             the plots of the page
 //! ```
 //!
 //! An arm that was there already has `arms/NAME/existing/evaluation/`.
@@ -39,6 +40,11 @@ impl Layout {
     /// The speeds of all arms.
     pub fn speeds(&self) -> PathBuf {
         self.out.join("speeds.json")
+    }
+
+    /// The folder of the plots.
+    pub fn plots(&self) -> PathBuf {
+        self.out.join("plots")
     }
 
     /// The run folder of an arm and a seed; without a seed, the folder of its evaluation.

@@ -25,8 +25,8 @@
 //! seed in processes of their own (`child`, which get their `work`). `existing` tries tokenizers
 //! that are not trained, `problems` are told all at once before anything runs, `diverged` records
 //! trainings that would only fail again, `queue` runs the jobs, and `speeds` measures all arms in
-//! turn after them. `collect` gathers their results: `shared` determines over which images, and
-//! `exhibits` prepares the page. `compare` calls these in turn, and `dry_run` describes what it
+//! turn after them. `collect` gathers their results: `shared` determines over which images, `pairs`
+//! compares every two arms, and `exhibits` prepares the page. `compare` calls these in turn, and `dry_run` describes what it
 //! would do.
 
 mod child;
@@ -41,6 +41,7 @@ mod given;
 mod job;
 mod jobs;
 mod layout;
+mod pairs;
 mod plan;
 mod problems;
 mod queue;

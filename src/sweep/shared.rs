@@ -42,9 +42,7 @@ pub(super) fn share_images(all: &mut [Evaluated]) -> Vec<&'static str> {
     if sets.iter().all(|set| set == first) {
         return vec![];
     }
-    let in_all = |name: &String, count: usize| sets.iter().all(|set| set.get(name) == Some(&count));
-    let shared = first.iter().filter(|(name, count)| in_all(name, **count));
-    let shared: HashSet<String> = shared.map(|(name, _)| name.clone()).collect();
+    let shared = in_all(first, &sets);
     let any: BTreeSet<&String> = sets.iter().flat_map(BTreeMap::keys).collect();
     let differ = |name: &str| {
         let with = all.iter().filter(|one| one.scores.is_some()).zip(&sets);
@@ -91,6 +89,38 @@ fn take_over(figures: &mut Map<String, Value>, scores: &Scores, shared: &HashSet
             figures.insert(key.into(), json!(images.first().map(|(name, _)| name)));
         }
     }
+}
+
+/// The values of the images of an evaluation, by figure.
+pub(super) type Aligned = BTreeMap<&'static str, Vec<f64>>;
+
+/// The values of each evaluation over the images that all of them have, where row i is the same
+/// image in all; `None` for failed runs. Figures without a value for every image are omitted.
+pub(super) fn aligned(all: &[Evaluated]) -> Vec<Option<Aligned>> {
+    let sets: Vec<Counted> =
+        all.iter().filter_map(|one| Some(counted(&one.scores.as_ref()?.names))).collect();
+    let Some(first) = sets.first() else { return all.iter().map(|_| None).collect() };
+    let shared = in_all(first, &sets);
+    all.iter().map(|one| Some(in_order(one.scores.as_ref()?, &shared))).collect()
+}
+
+/// The values of the `shared` images by their names. Images of one name keep their order.
+fn in_order(scores: &Scores, shared: &HashSet<String>) -> Aligned {
+    let names = &scores.names;
+    let mut rows: Vec<usize> = (0..names.len()).filter(|&row| shared.contains(&names[row])).collect();
+    rows.sort_by(|&a, &b| names[a].cmp(&names[b]));
+    let columns = scores.columns.iter().map(|column| {
+        let values: Vec<f64> = rows.iter().map(|&row| column.values[row]).collect();
+        (column.name, values)
+    });
+    columns.filter(|(_, values)| values.iter().all(|value| value.is_finite())).collect()
+}
+
+/// The names that all sets have equally often.
+fn in_all(first: &Counted, sets: &[Counted]) -> HashSet<String> {
+    let in_all = |name: &String, count: usize| sets.iter().all(|set| set.get(name) == Some(&count));
+    let shared = first.iter().filter(|(name, count)| in_all(name, **count));
+    shared.map(|(name, _)| name.clone()).collect()
 }
 
 fn is_number(figures: &Map<String, Value>, name: &str) -> bool {
@@ -145,6 +175,19 @@ mod tests {
         assert!(whole.left_out.is_empty());
         assert_eq!(broken.left_out.len(), 1, "what is known is not said twice");
         assert_eq!(broken.left_out[0].reason, "broken PNG");
+    }
+
+    #[test]
+    fn rows_of_all_evaluations_are_the_same_images() {
+        let all = [
+            evaluated(0, &[("b", 1.0), ("a", 2.0), ("c", 3.0), ("c", 4.0)], &[]),
+            evaluated(1, &[("c", 30.0), ("c", 40.0), ("d", 50.0), ("a", 20.0)], &[]),
+            failed(),
+        ];
+        let rows = aligned(&all);
+        assert_eq!(rows[0].as_ref().unwrap()["psnr_db"], [2.0, 3.0, 4.0]);
+        assert_eq!(rows[1].as_ref().unwrap()["psnr_db"], [20.0, 30.0, 40.0]);
+        assert!(rows[2].is_none());
     }
 
     #[test]

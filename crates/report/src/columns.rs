@@ -3,8 +3,9 @@
 
 use serde_json::Value;
 
+use super::ranking::{Ranking, best, range};
 use super::{Comparison, Summary};
-use crate::definition::{Better, DEFINITIONS, Definition};
+use crate::definition::{DEFINITIONS, Definition};
 
 /// The column of a figure that at least one arm has.
 pub(super) struct Column {
@@ -13,16 +14,46 @@ pub(super) struct Column {
     pub of_own_images: bool,
     /// One cell per arm.
     pub cells: Vec<Option<Cell>>,
+    /// The content of all cells, if it is the same for several arms and does not rank them. Such a
+    /// column is not shown; a line below the tables has it.
+    pub same: Option<String>,
 }
 
 /// The printed figure of an arm.
 #[derive(Debug, PartialEq)]
 pub(super) struct Cell {
     pub mean: String,
-    /// The deviation. Absent with one seed, and if no arm's seeds differ in what is printed (for
-    /// example codebook size).
-    pub deviation: Option<String>,
+    /// Absent with one seed, and if no arm's seeds differ in what is printed (for example codebook
+    /// size).
+    pub spread: Option<Spread>,
     pub best: bool,
+}
+
+/// How far the measurements behind a printed figure lie apart.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Spread {
+    /// The standard deviation over seeds.
+    Deviation(String),
+    /// The least and the greatest of a speed's measurements.
+    Range(String, String),
+}
+
+impl Spread {
+    /// The spread after its mean: `± 0.71`, or `(930 to 1,020)`.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Deviation(value) => format!("± {value}"),
+            Self::Range(least, greatest) => format!("({least} to {greatest})"),
+        }
+    }
+}
+
+impl Cell {
+    /// The mean with its spread, in plain text.
+    pub(super) fn words(&self) -> String {
+        let spread = self.spread.as_ref().map(|spread| format!(" {}", spread.words()));
+        format!("{}{}", self.mean, spread.unwrap_or_default())
+    }
 }
 
 /// Figures that should have been measured but are absent, for one reason.
@@ -36,7 +67,8 @@ pub(super) struct Absence {
 
 /// The columns that have a value, in the order of the definitions.
 pub(super) fn columns(comparison: &Comparison) -> Vec<Column> {
-    DEFINITIONS.iter().filter_map(|definition| column(comparison, definition)).collect()
+    let ranking = Ranking::of(comparison);
+    DEFINITIONS.iter().filter_map(|definition| column(comparison, definition, &ranking)).collect()
 }
 
 /// The statistics of a figure over the seeds of an arm, if it is a number.
@@ -44,29 +76,54 @@ pub(super) fn summary(comparison: &Comparison, arm: usize, name: &str) -> Option
     comparison.arms.get(arm)?.summary.get(name).copied().filter(|summary| summary.mean.is_finite())
 }
 
-fn column(comparison: &Comparison, definition: &'static Definition) -> Option<Column> {
-    let summaries: Vec<_> =
-        (0..comparison.arms.len()).map(|arm| summary(comparison, arm, definition.name)).collect();
-    let present = || summaries.iter().flatten();
-    let sign = match definition.better {
-        Better::Higher => 1.0,
-        Better::Lower => -1.0,
-        Better::Neither => 0.0,
-    };
+fn column(comparison: &Comparison, definition: &'static Definition, ranking: &Ranking) -> Option<Column> {
+    let arms = 0..comparison.arms.len();
+    let summaries: Vec<_> = arms.clone().map(|arm| summary(comparison, arm, definition.name)).collect();
+    if summaries.iter().all(Option::is_none) {
+        return None;
+    }
     let print = |value: f64| number(value, definition.digits);
-    let best = present().map(|summary| summary.mean).max_by(|a, b| (sign * a).total_cmp(&(sign * b)))?;
-    // Values that are printed alike are a tie: their remaining digits are not significant.
-    let of_own_images = comparison.of_own_images.iter().any(|name| name == definition.name);
-    let ranked = definition.better != Better::Neither && present().count() > 1 && !of_own_images;
-    let deviations = || present().filter_map(|summary| summary.deviation);
-    let spread = deviations().any(|deviation| print(deviation) != print(0.0));
-    let cell = |summary: &Summary| {
-        let mean = print(summary.mean);
-        let best = ranked && mean == print(best);
-        Cell { mean, deviation: summary.deviation.filter(|_| spread).map(print), best }
+    let mut deviations = summaries.iter().flatten().filter_map(|summary| summary.deviation);
+    let varies = deviations.any(|deviation| print(deviation) != print(0.0));
+    let spread = |arm: usize, summary: &Summary| {
+        if let Some((least, greatest)) = range(comparison, arm, definition.name) {
+            return Some(Spread::Range(print(least), print(greatest)));
+        }
+        summary.deviation.filter(|_| varies).map(|deviation| Spread::Deviation(print(deviation)))
     };
-    let cells = summaries.iter().map(|summary| summary.as_ref().map(cell)).collect();
-    Some(Column { definition, of_own_images, cells })
+    let ahead: Vec<usize> =
+        ranking.groups.iter().flat_map(|group| best(comparison, definition, &group.arms)).collect();
+    let cell = |arm: usize| {
+        let summary = summaries[arm].as_ref()?;
+        Some(Cell { mean: print(summary.mean), spread: spread(arm, summary), best: ahead.contains(&arm) })
+    };
+    let cells: Vec<Option<Cell>> = arms.map(cell).collect();
+    let headline = ranking.headline.is_some_and(|headline| headline.name == definition.name);
+    let of_own_images = comparison.of_own_images.iter().any(|name| name == definition.name);
+    let same = if headline || of_own_images { None } else { same(comparison, &cells) };
+    Some(Column { definition, of_own_images, cells, same })
+}
+
+/// The content of all cells of evaluated arms, if there are several and they are printed alike.
+fn same(comparison: &Comparison, cells: &[Option<Cell>]) -> Option<String> {
+    let evaluated = |arm: usize| comparison.arms[arm].runs.iter().any(|run| !run.figures.is_empty());
+    let mut shown = cells.iter().enumerate().filter(|(arm, _)| evaluated(*arm)).map(|(_, cell)| cell);
+    let first = shown.next()?.as_ref()?.words();
+    let mut others = 0;
+    for cell in shown {
+        others += 1;
+        if cell.as_ref().map(Cell::words).as_ref() != Some(&first) {
+            return None;
+        }
+    }
+    (others > 0).then_some(first)
+}
+
+/// Lists the columns that are hidden because all arms have the same in them: `images 129,
+/// codebook_size 1,000`. Empty if there are none.
+pub(super) fn same_words<'a>(columns: impl Iterator<Item = &'a Column>) -> String {
+    let said = |column: &Column| Some(format!("{} {}", column.definition.name, column.same.as_ref()?));
+    columns.filter_map(said).collect::<Vec<_>>().join(", ")
 }
 
 /// Formats a number with `digits` digits after the point, and commas between thousands.
@@ -127,7 +184,7 @@ mod tests {
         column.cells.iter().map(|cell| cell.as_ref().map_or("", |cell| &cell.mean)).collect()
     }
 
-    fn best(column: &Column) -> Vec<bool> {
+    fn bold(column: &Column) -> Vec<bool> {
         column.cells.iter().map(|cell| cell.as_ref().is_some_and(|cell| cell.best)).collect()
     }
 
@@ -141,9 +198,9 @@ mod tests {
         let columns = columns(&comparison);
         let names: Vec<_> = columns.iter().map(|column| column.definition.name).collect();
         assert_eq!(names, ["psnr_db", "l1", "usage"]);
-        assert_eq!(best(&columns[0]), [true, true, false], "what prints alike is a tie");
-        assert_eq!(best(&columns[1]), [false, true, false], "lower is better");
-        assert_eq!(best(&columns[2]), [false; 3], "usage ranks nothing");
+        assert_eq!(bold(&columns[0]), [true, true, false], "what prints alike is a tie");
+        assert_eq!(bold(&columns[1]), [false, true, false], "lower is better");
+        assert_eq!(bold(&columns[2]), [false; 3], "usage ranks nothing");
     }
 
     #[test]
@@ -152,17 +209,17 @@ mod tests {
             ("a", "s", &[json!({"psnr_db": 27.0, "rfid": 3.0})]),
             ("b", "s", &[json!({"psnr_db": 26.0, "rfid": 2.0})]),
         ]);
-        assert_eq!(best(&columns(&comparison)[1]), [false, true]);
+        assert_eq!(bold(&columns(&comparison)[1]), [false, true]);
         comparison.of_own_images = vec!["rfid".into()];
         let columns = columns(&comparison);
-        assert_eq!((best(&columns[0]), columns[0].of_own_images), (vec![true, false], false));
-        assert_eq!((best(&columns[1]), columns[1].of_own_images), (vec![false, false], true));
+        assert_eq!((bold(&columns[0]), columns[0].of_own_images), (vec![true, false], false));
+        assert_eq!((bold(&columns[1]), columns[1].of_own_images), (vec![false, false], true));
     }
 
     #[test]
     fn one_arm_is_not_best() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0})])]);
-        assert_eq!(best(&columns(&comparison)[0]), [false]);
+        assert_eq!(bold(&columns(&comparison)[0]), [false]);
     }
 
     #[test]
@@ -172,10 +229,35 @@ mod tests {
             ("b", "s", &[json!({"images": 129, "psnr_db": 12345.678})]),
         ]);
         let columns = columns(&comparison);
-        assert_eq!(columns[0].cells[0].as_ref().unwrap().deviation, None, "no seed differs");
+        assert_eq!(columns[0].cells[0].as_ref().unwrap().spread, None, "no seed differs");
         assert_eq!(means(&columns[1]), ["27.50", "12,345.68"]);
-        assert_eq!(columns[1].cells[0].as_ref().unwrap().deviation.as_deref(), Some("0.71"));
-        assert_eq!(columns[1].cells[1].as_ref().unwrap().deviation, None);
+        assert_eq!(columns[1].cells[0].as_ref().unwrap().words(), "27.50 ± 0.71");
+        assert_eq!(columns[1].cells[1].as_ref().unwrap().spread, None);
+    }
+
+    #[test]
+    fn speeds_have_their_range() {
+        let figures = json!({"psnr_db": 27.0, "decode_images_per_sec": 990.0,
+            "decode_images_least_per_sec": 930.2, "decode_images_greatest_per_sec": 1020.0});
+        let columns = columns(&fixture::comparison(&[("a", "s", &[figures])]));
+        let words = columns[1].cells[0].as_ref().unwrap().words();
+        assert_eq!(words, "990.0 (930.2 to 1,020.0)");
+    }
+
+    #[test]
+    fn what_is_the_same_for_all_is_said_once() {
+        let figures = |rate: Value| json!({"psnr_db": 27.0, "images": 129, "bits_per_pixel": rate});
+        let comparison = fixture::comparison(&[
+            ("a", "s", &[figures(json!(0.5))]),
+            ("b", "s", &[figures(Value::Null)]),
+            ("failed", "s", &[json!({})]),
+        ]);
+        let columns = columns(&comparison);
+        let same: Vec<_> = columns.iter().map(|column| column.same.as_deref()).collect();
+        assert_eq!(same, [Some("129"), None, None], "the headline stays, and so does what one lacks");
+        assert_eq!(same_words(columns.iter()), "images 129");
+        let alone = fixture::comparison(&[("a", "s", &[figures(json!(0.5))])]);
+        assert_eq!(same_words(super::columns(&alone).iter()), "", "one arm has nothing in common");
     }
 
     #[test]

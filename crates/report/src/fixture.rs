@@ -37,6 +37,7 @@ pub(super) fn comparison(arms: &[(&str, &str, &[Value])]) -> Comparison {
         base_config: "[train]\nsteps = 600\n".to_owned(),
         arms: arms.iter().map(arm).collect(),
         of_own_images: vec![],
+        pairs: vec![],
     }
 }
 

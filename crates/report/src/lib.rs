@@ -6,19 +6,25 @@ pub mod definition;
 #[cfg(test)]
 mod fixture;
 mod groups;
+mod latex;
+mod main_table;
 mod markdown;
 mod page;
 mod plot;
+mod ranking;
 mod results;
+mod student;
 mod style;
 mod words;
 
-pub use csv::csv;
+pub use csv::{csv, summary_csv};
 pub use definition::{Better, DEFINITIONS, Definition, Over, definition};
 pub use groups::Group;
+pub use latex::latex;
 pub use markdown::markdown;
-pub use page::html;
-pub use results::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Run, Summary};
+pub use page::{PlotFile, html, plots};
+pub use results::{Arm, Comparison, Curve, Exhibit, FORMAT_VERSION, Interval, Pair, Run, Sample, Summary};
+pub use student::t_interval;
 
 use pixtok_base::{Class, Classified};
 use pixtok_images::picture::PictureError;

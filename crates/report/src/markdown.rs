@@ -2,18 +2,21 @@
 
 use std::fmt::Write as _;
 
-use super::columns::{Absence, Column, absences, columns, number};
+use super::columns::{Absence, Cell, Column, absences, columns, number};
 use super::groups::Group;
+use super::main_table::{MainTable, same_in_details};
+use super::ranking::Ranking;
 use super::{Comparison, words};
 use crate::definition::Better;
 
 /// Renders the tables of arms, the meaning of their columns, the protocol, and the failures.
 #[must_use]
 pub fn markdown(comparison: &Comparison) -> String {
-    let columns = columns(comparison);
+    let (columns, ranking) = (columns(comparison), Ranking::of(comparison));
     let mut text = format!("# {}\n\n{}\n", escape(&comparison.name), escape(&words::in_short(comparison)));
+    text += &main_table(comparison, &MainTable::of(comparison, &columns, &ranking));
     for group in Group::ALL {
-        let shown = group.of(&columns);
+        let shown: Vec<_> = group.of(&columns).into_iter().filter(|column| column.same.is_none()).collect();
         if !shown.is_empty() {
             let _ = write!(text, "\n## {}\n\n{}", group.title(), table(comparison, &shown));
         }
@@ -30,7 +33,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         "Definitions",
         columns
             .iter()
-            .map(|column| format!("`{}`: {}", column.definition.name, escape(column.definition.text))),
+            .map(|column| format!("`{}`: {}", column.definition.name, escape(&column.definition.words()))),
     );
     let pairs = |pairs: &[(String, String)]| -> Vec<String> {
         pairs.iter().map(|(name, value)| format!("{}: {}", escape(name), escape(value))).collect()
@@ -40,28 +43,69 @@ pub fn markdown(comparison: &Comparison) -> String {
     text
 }
 
+/// The main table, with a row between blocks of arms that says what they have in common.
+fn main_table(comparison: &Comparison, table: &MainTable) -> String {
+    if comparison.arms.is_empty() {
+        return String::new();
+    }
+    let heads = table.columns.iter().map(|column| head(column.name, column.better, column.of_own_images));
+    let mut text =
+        format!("\n{}", head_rows(&std::iter::once("arm".to_owned()).chain(heads).collect::<Vec<_>>()));
+    for block in &table.blocks {
+        if !block.title.is_empty() {
+            let _ = writeln!(text, "| *{}* |{}", escape(&block.title), " |".repeat(table.columns.len()));
+        }
+        for &arm in &block.arms {
+            let cells = table.columns.iter().map(|column| cell(column.cells[arm].as_ref()));
+            let row = std::iter::once(escape(&comparison.arms[arm].name)).chain(cells);
+            let _ = writeln!(text, "| {} |", row.collect::<Vec<_>>().join(" | "));
+        }
+    }
+    if !table.note.is_empty() {
+        let _ = write!(text, "\n{}\n", escape(&table.note));
+    }
+    if !table.same.is_empty() {
+        let _ = write!(text, "\nThe same for all arms: {}.\n", escape(&table.same));
+    }
+    text
+}
+
+/// A table of details. Parameters are its second column where arms differ in them.
 fn table(comparison: &Comparison, columns: &[&Column]) -> String {
-    let mut head = vec!["arm".to_owned(), "parameters".to_owned()];
-    head.extend(columns.iter().map(|column| {
-        let mark = if column.of_own_images { words::OWN_MARK } else { "" };
-        let signs = [arrow(column.definition.better), mark].map(sign_after).concat();
-        format!("{}{signs}", column.definition.name)
-    }));
-    let mut text = format!("| {} |\n|---{}|\n", head.join(" | "), "|--:".repeat(head.len() - 1));
-    for (at, arm) in comparison.arms.iter().enumerate() {
-        let parameters = arm.parameters.map_or_else(|| "—".to_owned(), |count| number(count as f64, 0));
-        let mut row = vec![escape(&arm.name), parameters];
-        row.extend(columns.iter().map(|column| match column.cells.get(at).and_then(Option::as_ref) {
-            None => "—".to_owned(),
-            Some(cell) => {
-                let bold = if cell.best { "**" } else { "" };
-                let spread = cell.deviation.as_ref().map(|value| format!(" ± {value}")).unwrap_or_default();
-                format!("{bold}{}{bold}{spread}", cell.mean)
-            }
-        }));
+    let arms = &comparison.arms;
+    let sized = arms.iter().any(|arm| arm.parameters != arms[0].parameters);
+    let heads = columns
+        .iter()
+        .map(|column| head(column.definition.name, column.definition.better, column.of_own_images));
+    let first = ["arm", "parameters"].into_iter().take(if sized { 2 } else { 1 }).map(str::to_owned);
+    let mut text = head_rows(&first.chain(heads).collect::<Vec<_>>());
+    for (at, arm) in arms.iter().enumerate() {
+        let mut row = vec![escape(&arm.name)];
+        if sized {
+            row.push(arm.parameters.map_or_else(|| "—".to_owned(), |count| number(count as f64, 0)));
+        }
+        row.extend(columns.iter().map(|column| cell(column.cells[at].as_ref())));
         let _ = writeln!(text, "| {} |", row.join(" | "));
     }
     text
+}
+
+fn head(name: &str, better: Better, of_own_images: bool) -> String {
+    let mark = if of_own_images { words::OWN_MARK } else { "" };
+    format!("{name}{}", [arrow(better), mark].map(sign_after).concat())
+}
+
+/// The first two rows of a table: its heads, and the alignment of names to the left, of figures to
+/// the right.
+fn head_rows(heads: &[String]) -> String {
+    format!("| {} |\n|---{}|\n", heads.join(" | "), "|--:".repeat(heads.len() - 1))
+}
+
+fn cell(cell: Option<&Cell>) -> String {
+    let Some(cell) = cell else { return "—".to_owned() };
+    let bold = if cell.best { "**" } else { "" };
+    let spread = cell.spread.as_ref().map(|spread| format!(" {}", spread.words()));
+    format!("{bold}{}{bold}{}", escape(&cell.mean), spread.unwrap_or_default())
 }
 
 /// A mark after a name, if there is one.
@@ -81,18 +125,18 @@ pub(super) fn arrow(better: Better) -> &'static str {
 /// The notes below the tables: how to read them, and what is missing.
 fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     let mut text = String::new();
-    let cells = || columns.iter().flat_map(|column| column.cells.iter().flatten());
-    if cells().any(|cell| cell.deviation.is_some()) {
-        text += "\n± is the standard deviation over seeds.";
-    }
-    if cells().any(|cell| cell.best) {
-        text += "\nBold is the best mean of a column with an arrow. Columns without an arrow are not ranked.";
+    for sentence in words::reading(columns) {
+        text += &format!("\n{sentence}");
     }
     if columns.iter().any(|column| column.of_own_images) {
         text += &format!("\n{}", words::OWN_MEANING);
     }
     if !text.is_empty() {
         text.push('\n');
+    }
+    let same = same_in_details(comparison, columns);
+    if !same.is_empty() {
+        text += &format!("\nThe same for all arms: {}.\n", escape(&same));
     }
     let absences = absences(comparison);
     text += &list("Absent", absences.iter().map(|absence| escape(&absence_words(absence))));
@@ -157,13 +201,16 @@ mod tests {
         comparison.arms[1].runs[0].failure = Some("loss is *NaN*\nat step 3".into());
         let text = markdown(&comparison);
         for part in [
-            "| arm | parameters | psnr_db ↑ | l1 ↓ |\n|---|--:|--:|--:|\n",
-            "| a\\|\\<b\\> | 250,123 | **27.50** ± 0.71 | **2.75** ± 0.35 |\n",
-            "| b | 250,123 | 26.00 | 3.50 |\n",
-            "| b | 250,123 | — |\n",
+            "| arm | psnr_db ↑ | usage | to the best | n |\n|---|--:|--:|--:|--:|\n",
+            "| a\\|\\<b\\> | **27.50** ± 0.71 | 0.5500 ± 0.0707 | best | 2 |\n| b | 26.00 | — | −1.50 | 1 |\n",
+            "| arm | psnr_db ↑ | l1 ↓ |\n|---|--:|--:|\n",
+            "| a\\|\\<b\\> | **27.50** ± 0.71 | **2.75** ± 0.35 |\n",
+            "| b | 26.00 | 3.50 |\n",
+            "| b | — |\n",
+            "± is the standard deviation over n seeds",
             "## Absent\n\n- ms_ssim of a\\|\\<b\\>: images under 176 px\n",
             "## Failed runs\n\n- b, seed 0: loss is \\*NaN\\* at step 3\n",
-            "- `usage`: share of codes that occur among all tokens evaluated\n",
+            "- `usage`: share of codes that occur among all tokens evaluated",
             "## Protocol\n\n- steps: 600\n",
             "## Environment\n\n- pixtok: 0.1.0\n",
         ] {
@@ -185,15 +232,38 @@ mod tests {
         comparison.arms[1].runs[0].notes = vec!["it is *green*".into()];
         let text = markdown(&comparison);
         for part in [
-            "| arm | parameters | rfid ↓ † |\n",
-            "| b | 250,123 | 2.00 |\n",
+            "| arm | rfid ↓ † |\n",
+            "| b | 2.00 |\n",
             "\n† is over each evaluation's own images",
             "## Left out\n\n- b, seed 0: \\_c\\_.png: its reconstruction: broken PNG\n",
             "## Notes\n\n- b, seed 0: it is \\*green\\*\n",
         ] {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
-        assert_eq!(text.matches("**30.00**").count(), 2, "{text}");
+        assert_eq!(text.matches("**30.00**").count(), 4, "in the main table and in the details: {text}");
+    }
+
+    #[test]
+    fn what_is_the_same_for_all_has_no_column() {
+        let figures = |db: f64, rate: f64| json!({"psnr_db": db, "images": 129, "bits_per_pixel": rate});
+        let mut comparison = fixture::comparison(&[
+            ("a", "s", &[figures(30.0, 0.5)]),
+            ("b", "s", &[figures(31.0, 0.5)]),
+            ("c", "s", &[figures(32.0, 0.75)]),
+        ]);
+        comparison.arms[2].parameters = Some(99);
+        let text = markdown(&comparison);
+        for part in [
+            "| *0.500 bits per pixel* | | | |\n| b | 0.5000 | **31.00** | best |\n| a | 0.5000 | 30.00 | −1.00 |\n\
+             | *0.750 bits per pixel* | | | |\n| c | 0.7500 | 32.00 | — |\n",
+            "\nThe same for all arms: n 1.\n",
+            "\nThe same for all arms: images 129.\n",
+            "| arm | parameters | psnr_db ↑ |\n",
+            "| c | 99 | 32.00 |\n",
+        ] {
+            assert!(text.contains(part), "{part}\nis not in\n{text}");
+        }
+        assert!(!text.contains("## What was evaluated"), "{text}");
     }
 
     #[test]

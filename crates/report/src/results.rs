@@ -32,6 +32,74 @@ pub struct Comparison {
     /// marked and not ranked.
     #[serde(default)]
     pub of_own_images: Vec<String>,
+    /// The differences of every two arms in every figure that ranks. Empty in files of programs that
+    /// did not compute them.
+    #[serde(default)]
+    pub pairs: Vec<Pair>,
+}
+
+/// The difference of two arms in a figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The name of the figure.
+    pub figure: String,
+    /// The names of the arms.
+    pub arms: [String; 2],
+    /// The mean of the first arm minus that of the second, over what both have in common.
+    pub difference: f64,
+    /// The 95 % interval of the difference. Absent if there is one seed and the figure is not a mean
+    /// over images.
+    pub interval: Option<Interval>,
+}
+
+/// The interval of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+    /// From what it is.
+    pub over: Sample,
+}
+
+/// What an interval is taken over, with its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sample {
+    /// The seeds that both arms have: Student's t interval of the differences of each seed.
+    Seeds(usize),
+    /// The images that both evaluations have, for one seed: the paired bootstrap.
+    Images(usize),
+}
+
+impl Interval {
+    /// Whether it holds 0, so that neither arm is ahead.
+    #[must_use]
+    pub fn holds_zero(&self) -> bool {
+        self.low <= 0.0 && 0.0 <= self.high
+    }
+}
+
+impl Comparison {
+    /// The difference of the arms in a figure, as that of `arm` minus `other`.
+    #[must_use]
+    pub fn difference(&self, figure: &str, arm: &str, other: &str) -> Option<Pair> {
+        let pair = self
+            .pairs
+            .iter()
+            .find(|pair| pair.figure == figure && (pair.arms == [arm, other] || pair.arms == [other, arm]))?;
+        if pair.arms[0] == arm {
+            return Some(pair.clone());
+        }
+        let turn = |interval: Interval| Interval { low: -interval.high, high: -interval.low, ..interval };
+        Some(Pair {
+            figure: pair.figure.clone(),
+            arms: [arm.to_owned(), other.to_owned()],
+            difference: 0.0 - pair.difference,
+            interval: pair.interval.map(turn),
+        })
+    }
 }
 
 /// A tokenizer in a comparison, with all its seeds.
@@ -138,6 +206,30 @@ mod tests {
     fn run(figures: &Value) -> Run {
         let figures = figures.as_object().unwrap().clone();
         Run { seed: None, path: String::new(), figures, failure: None, left_out: vec![], notes: vec![] }
+    }
+
+    #[test]
+    fn a_difference_has_two_directions() {
+        let mut comparison = super::super::fixture::comparison(&[]);
+        let interval = Interval { low: -0.5, high: 0.25, over: Sample::Seeds(3) };
+        let arms = ["a".to_owned(), "b".to_owned()];
+        let pair = Pair { figure: "psnr_db".into(), arms, difference: -0.125, interval: Some(interval) };
+        comparison.pairs = vec![pair.clone()];
+        assert_eq!(comparison.difference("psnr_db", "a", "b"), Some(pair));
+        let turned = comparison.difference("psnr_db", "b", "a").unwrap();
+        assert_eq!((turned.difference, turned.interval.unwrap().low), (0.125, -0.25));
+        assert!(turned.interval.unwrap().holds_zero() && comparison.difference("l1", "a", "b").is_none());
+        let text = serde_json::to_value(&comparison.pairs).unwrap();
+        assert_eq!(text[0]["interval"]["over"], json!({"seeds": 3}));
+    }
+
+    #[test]
+    fn results_of_before_there_were_pairs_are_read() {
+        let mut comparison = super::super::fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0})])]);
+        comparison.of_own_images = vec![];
+        let mut old = serde_json::to_value(&comparison).unwrap();
+        old.as_object_mut().unwrap().remove("pairs").unwrap();
+        assert_eq!(serde_json::from_value::<Comparison>(old).unwrap(), comparison);
     }
 
     #[test]

@@ -2,8 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::columns::{number, summary};
-use super::{Arm, Comparison, Run, Summary};
+use super::columns::{Column, Spread, number, summary};
+use super::main_table::{rate_words, samples, signed, to_best};
+use super::ranking::{Ranking, RateGroup, level, rate};
+use super::{Arm, Comparison, Run, Sample};
+use crate::definition::Definition;
+
+/// The largest number of arms that a sentence names one by one.
+const MOST_NAMED: usize = 6;
 
 /// A run without figures.
 pub(super) struct Failure<'a> {
@@ -79,8 +85,50 @@ fn said(comparison: &Comparison, of: impl Fn(&Run) -> Vec<String>) -> Vec<Said> 
 
 /// A summary in plain text: what was compared, what was best, what failed.
 pub(super) fn in_short(comparison: &Comparison) -> String {
-    let sentences = [Some(scope(comparison)), best(comparison), rates(comparison), failed(comparison)];
-    sentences.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    let ranking = Ranking::of(comparison);
+    let mut sentences = vec![scope(comparison)];
+    if let Some(headline) = ranking.headline {
+        sentences.extend(ranking.groups.iter().map(|group| best(comparison, &ranking, group, headline)));
+        sentences.extend(meaning_of_level(comparison, &ranking));
+        sentences.extend(foreign(comparison, &ranking, headline));
+    }
+    sentences.extend(failed(comparison));
+    sentences.join(" ")
+}
+
+/// The number of parameters, if it is the same for several arms: `parameters 250,123`. Otherwise
+/// empty.
+pub(super) fn parameters(comparison: &Comparison) -> String {
+    let mut counts = comparison.arms.iter().map(|arm| arm.parameters);
+    match (counts.next().flatten(), counts.next()) {
+        (Some(first), Some(second)) if second == Some(first) && counts.all(|other| other == Some(first)) => {
+            format!("parameters {}", number(first as f64, 0))
+        }
+        _ => String::new(),
+    }
+}
+
+/// How to read the tables: what ±, parentheses and bold mean, where they occur.
+pub(super) fn reading(columns: &[Column]) -> Vec<&'static str> {
+    let cells = || columns.iter().flat_map(|column| column.cells.iter().flatten());
+    let mut sentences = vec![];
+    if cells().any(|cell| matches!(cell.spread, Some(Spread::Deviation(_)))) {
+        sentences.push("± is the standard deviation over n seeds.");
+    }
+    if cells().any(|cell| matches!(cell.spread, Some(Spread::Range(..)))) {
+        sentences.push(
+            "A speed is a median, with the least and the greatest measurement; it ranks only where these ranges do \
+             not overlap.",
+        );
+    }
+    if cells().any(|cell| cell.best) {
+        sentences.push(
+            "Bold, in a column with an arrow: the best arm of its rate, and all level with it. Level means that the \
+             95 % interval of the difference holds 0, or without an interval that both are printed alike. Columns \
+             without an arrow are not ranked.",
+        );
+    }
+    sentences
 }
 
 fn scope(comparison: &Comparison) -> String {
@@ -116,42 +164,98 @@ fn count(count: usize, unit: &str) -> String {
     format!("{} {unit}{plural}", number(count as f64, 0))
 }
 
-fn best(comparison: &Comparison) -> Option<String> {
-    let figure = |arm| Some((arm, summary(comparison, arm, "psnr_db")?));
-    let mut ranked: Vec<(usize, Summary)> = (0..comparison.arms.len()).filter_map(figure).collect();
-    ranked.sort_by(|a, b| b.1.mean.total_cmp(&a.1.mean));
-    let said = |(arm, summary): &(usize, Summary)| {
-        let spread = summary.deviation.map(|value| format!(" ± {}", number(value, 2))).unwrap_or_default();
-        format!("{} with {}{spread} dB", comparison.arms[*arm].name, number(summary.mean, 2))
+/// The best arm of a group, those level with it, and those behind it.
+fn best(comparison: &Comparison, ranking: &Ranking, group: &RateGroup, headline: &Definition) -> String {
+    let figure = headline.name;
+    let one_group = ranking.groups.len() == 1 && ranking.foreign.is_empty();
+    let at = match group.rate {
+        _ if one_group => None,
+        Some(_) => Some(format!("At {}", rate_words(group.rate))),
+        None => Some("Where the rate is unknown".to_owned()),
     };
-    let first = ranked.first()?;
-    let Some(second) = ranked.get(1) else { return Some(format!("psnr_db: {}.", said(first))) };
-    let printed = |(_, summary): &(usize, Summary)| number(summary.mean, 2);
-    let level = ranked.iter().skip(1).take_while(|other| printed(other) == printed(first));
-    let level: Vec<&str> = level.map(|(arm, _)| comparison.arms[*arm].name.as_str()).collect();
+    let Some((&first, others)) = group.arms.split_first() else { return String::new() };
+    let said = valued(comparison, headline, first);
+    if others.is_empty() {
+        return match at {
+            Some(at) => format!("{at}, {figure}: {said}."),
+            None => format!("{figure}: {said}."),
+        };
+    }
+    let mut words = match at {
+        Some(at) => format!("{at}, best mean {figure}: {said}"),
+        None => format!("Best mean {figure}: {said}"),
+    };
+    let (level, behind): (Vec<usize>, Vec<usize>) =
+        others.iter().copied().partition(|&arm| level(comparison, headline, arm, first));
     if !level.is_empty() {
-        return Some(format!("Best mean psnr_db: {}, level with {}.", said(first), level.join(", ")));
+        words += &format!(", level with {}", names(comparison, &level));
     }
-    let mut words = format!("Best mean psnr_db: {}, then {}", said(first), said(second));
-    let gap = first.1.mean - second.1.mean;
-    match first.1.deviation.into_iter().chain(second.1.deviation).reduce(f64::max) {
-        Some(spread) if gap <= spread => {
-            words += &format!("; the {} dB between them are within the spread over seeds", number(gap, 2));
-        }
-        Some(_) => {}
-        None => words += "; with one run each the spread is unknown, so small differences may be chance",
+    if let Some(&next) = behind.first() {
+        let difference = to_best(comparison, ranking, next).map(|found| signed(found.value, headline.digits));
+        let difference = difference.map(|value| format!(" ({value}{})", unit(headline))).unwrap_or_default();
+        words += &match behind.len() {
+            1 => format!("; {} is behind{difference}", names(comparison, &behind)),
+            _ => format!(
+                "; behind: {}{difference}, {}",
+                names(comparison, &behind[..1]),
+                names(comparison, &behind[1..])
+            ),
+        };
     }
-    Some(words + ".")
+    words + "."
 }
 
-/// A sentence about the rates of the arms, if they differ by more than 5 %.
-fn rates(comparison: &Comparison) -> Option<String> {
-    let rate = |arm| Some(summary(comparison, arm, "bits_per_pixel")?.mean);
-    let rates: Vec<f64> = (0..comparison.arms.len()).filter_map(rate).collect();
-    let (least, most) = (rates.iter().copied().reduce(f64::min)?, rates.iter().copied().reduce(f64::max)?);
-    (most > 1.05 * least).then(|| {
-        format!("The arms differ in rate: {} to {} bits per pixel.", number(least, 2), number(most, 2))
-    })
+/// An arm with its mean and deviation: `a with 27.25 ± 0.07 dB`.
+fn valued(comparison: &Comparison, definition: &Definition, arm: usize) -> String {
+    let name = &comparison.arms[arm].name;
+    let Some(found) = summary(comparison, arm, definition.name) else { return name.clone() };
+    let print = |value| number(value, definition.digits);
+    let spread = found.deviation.map(|value| format!(" ± {}", print(value))).unwrap_or_default();
+    format!("{name} with {}{spread}{}", print(found.mean), unit(definition))
+}
+
+fn unit(definition: &Definition) -> &'static str {
+    if definition.name.ends_with("_db") { " dB" } else { "" }
+}
+
+/// The names of arms, or the first of them and the number of the others.
+fn names(comparison: &Comparison, arms: &[usize]) -> String {
+    let named = if arms.len() > MOST_NAMED { MOST_NAMED - 1 } else { arms.len() };
+    let names: Vec<&str> = arms[..named].iter().map(|&arm| comparison.arms[arm].name.as_str()).collect();
+    let others = arms.len() - named;
+    let more = if others > 0 { format!(" and {others} others") } else { String::new() };
+    names.join(", ") + &more
+}
+
+/// What level means, by how the intervals came about; `None` if no arm has another to compare with.
+fn meaning_of_level(comparison: &Comparison, ranking: &Ranking) -> Option<String> {
+    let ranked = ranking.groups.iter().flat_map(|group| &group.arms);
+    let differences: Vec<_> = ranked.filter_map(|&arm| to_best(comparison, ranking, arm)).collect();
+    let samples = samples(differences.iter());
+    let over = match samples[..] {
+        _ if differences.is_empty() => return None,
+        [] => {
+            return Some("There is no interval of the differences, so small ones may be chance.".to_owned());
+        }
+        [Sample::Seeds(count)] => format!("Student's t over {count} seeds"),
+        [Sample::Images(count)] => {
+            format!(
+                "bootstrap over {} images of one seed; another seed may change more",
+                number(count as f64, 0)
+            )
+        }
+        _ => "Student's t over common seeds, or the bootstrap over images of one seed".to_owned(),
+    };
+    Some(format!("Level means that the 95 % interval of the difference holds 0 ({over})."))
+}
+
+/// The arms that are not ranked, with their rates.
+fn foreign(comparison: &Comparison, ranking: &Ranking, headline: &Definition) -> Option<String> {
+    let said = |&arm: &usize| {
+        format!("{} ({})", valued(comparison, headline, arm), rate_words(rate(comparison, arm)))
+    };
+    let list: Vec<String> = ranking.foreign.iter().map(said).collect();
+    (!list.is_empty()).then(|| format!("Not trained here, so not ranked: {}.", list.join("; ")))
 }
 
 fn failed(comparison: &Comparison) -> Option<String> {
@@ -178,24 +282,70 @@ fn failed(comparison: &Comparison) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture;
+    use super::super::{Interval, Pair, fixture};
     use super::*;
     use pixtok_images::data::BadSample;
     use serde_json::{Value, json};
 
+    fn pair(arms: [&str; 2], difference: f64, half: f64, over: Sample) -> Pair {
+        let interval = Interval { low: difference - half, high: difference + half, over };
+        Pair { figure: "psnr_db".into(), arms: arms.map(str::to_owned), difference, interval: Some(interval) }
+    }
+
     #[test]
     fn the_summary_counts_and_ranks() {
         let figures = |db: f64| json!({"psnr_db": db, "images": 1290});
-        let comparison = fixture::comparison(&[
+        let mut comparison = fixture::comparison(&[
             ("a", "s", &[figures(27.0), figures(27.4)]),
             ("b", "s", &[figures(27.2), figures(27.3)]),
             ("c", "t", &[figures(20.0), figures(20.1)]),
         ]);
+        comparison.pairs = vec![
+            pair(["a", "b"], -0.05, 1.9, Sample::Seeds(2)),
+            pair(["b", "c"], 7.2, 0.1, Sample::Seeds(2)),
+        ];
         assert_eq!(
             in_short(&comparison),
             "3 arms in 2 series, 2 seeds each, evaluated on 1,290 images. Best mean psnr_db: b with 27.25 ± 0.07 dB, \
-             then a with 27.20 ± 0.28 dB; the 0.05 dB between them are within the spread over seeds."
+             level with a; c is behind (−7.20 dB). Level means that the 95 % interval of the difference holds 0 \
+             (Student's t over 2 seeds)."
         );
+    }
+
+    #[test]
+    fn one_seed_has_the_images_for_an_interval() {
+        let figures = |db: f64| json!({"psnr_db": db});
+        let names: Vec<String> = (0..9).map(|at| format!("arm-{at}")).collect();
+        let runs: Vec<[Value; 1]> = (0..9).map(|at| [figures(30.0 - f64::from(at))]).collect();
+        let arms: Vec<_> =
+            names.iter().zip(&runs).map(|(name, runs)| (name.as_str(), "s", &runs[..])).collect();
+        let mut comparison = fixture::comparison(&arms);
+        let to = |at: usize| pair(["arm-0", &names[at]], at as f64, 0.5, Sample::Images(1290));
+        comparison.pairs = (1..9).map(to).collect();
+        let words = in_short(&comparison);
+        let behind = "arm-0 with 30.00 dB; behind: arm-1 (−1.00 dB), arm-2, arm-3, arm-4, arm-5, arm-6 and 2 others. \
+                      Level means that the 95 % interval of the difference holds 0 (bootstrap over 1,290 images of \
+                      one seed; another seed may change more).";
+        assert!(words.ends_with(behind), "{words}");
+    }
+
+    #[test]
+    fn foreign_arms_are_named_with_their_rate() {
+        let figures = |db: f64, rate: f64| json!({"psnr_db": db, "bits_per_pixel": rate});
+        let mut comparison = fixture::comparison(&[
+            ("a", "s", &[figures(27.0, 0.5)]),
+            ("b", "s", &[figures(28.0, 1.0)]),
+            ("cosmos", "t", &[figures(31.0, 0.0625)]),
+            ("folder", "u", &[json!({"psnr_db": 33.0})]),
+        ]);
+        for arm in [2, 3] {
+            comparison.arms[arm].runs[0].seed = None;
+        }
+        let words = in_short(&comparison);
+        let said = "At 0.500 bits per pixel, psnr_db: a with 27.00 dB. At 1.000 bits per pixel, psnr_db: b with \
+                    28.00 dB. Not trained here, so not ranked: cosmos with 31.00 dB (0.062 bits per pixel); folder \
+                    with 33.00 dB (rate unknown).";
+        assert!(words.ends_with(said), "{words}");
     }
 
     #[test]
@@ -230,15 +380,19 @@ mod tests {
     }
 
     #[test]
-    fn other_rates_are_said() {
-        let figures = |rate: f64| json!({"psnr_db": 27.0, "bits_per_pixel": rate});
+    fn arms_of_other_rates_are_not_behind() {
+        let figures = |db: f64, rate: f64| json!({"psnr_db": db, "bits_per_pixel": rate});
         let words = |rates: [f64; 2]| {
-            let [a, b] = rates.map(figures);
-            in_short(&fixture::comparison(&[("a", "s", &[a]), ("b", "s", &[b])]))
+            in_short(&fixture::comparison(&[
+                ("a", "s", &[figures(27.0, rates[0])]),
+                ("b", "s", &[figures(28.0, rates[1])]),
+            ]))
         };
         let said = words([0.62, 2.5]);
-        assert!(said.ends_with("The arms differ in rate: 0.62 to 2.50 bits per pixel."), "{said}");
-        assert!(!words([0.62, 0.63]).contains("differ in rate"));
+        assert!(said.contains("At 0.620 bits per pixel, psnr_db: a with 27.00 dB. At 2.500"), "{said}");
+        let said = words([0.62, 0.63]);
+        assert!(said.contains("Best mean psnr_db: b with 28.00 dB; a is behind (−1.00 dB)."), "{said}");
+        assert!(said.ends_with("small ones may be chance."), "{said}");
     }
 
     #[test]
@@ -250,7 +404,7 @@ mod tests {
             ("c", "s", &[figures(26.0)]),
         ]);
         let words = in_short(&comparison);
-        assert!(words.ends_with("Best mean psnr_db: b with 27.00 dB, level with a."), "{words}");
+        assert!(words.contains("b with 27.00 dB, level with a; c is behind"), "{words}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::super::columns::number;
 use super::super::plot::Axis;
 use super::super::style::Looks;
 use super::super::{Comparison, Exhibit};
-use super::panels::{Line, Panel, Setting, panels};
+use super::panels::{Line, Panel, Setting, missing, panels};
 use super::sizes::own_images;
 
 /// The largest number of points of a line. More than the pixels of a plot would only make the page
@@ -19,6 +19,10 @@ pub(super) struct Figure {
     /// The caption; may be empty.
     pub caption: String,
     pub panels: Vec<Panel>,
+    /// The arms that are not in the plots; empty if all are.
+    pub missing: String,
+    /// The name of its file, without ending.
+    pub file: &'static str,
 }
 
 /// A logged value that is plotted if it exists.
@@ -27,13 +31,24 @@ struct PlottedValue {
     title: &'static str,
     unit: &'static str,
     digits: usize,
+    file: &'static str,
 }
 
 const SHOWN: [PlottedValue; 3] = [
-    PlottedValue { name: "loss/total", title: "Training loss", unit: "", digits: 4 },
-    PlottedValue { name: "val/psnr_db", title: "Validation PSNR", unit: "dB", digits: 2 },
-    PlottedValue { name: "val/usage", title: "Validation codebook usage", unit: "share of codes", digits: 4 },
+    PlottedValue { name: "loss/total", title: "Training loss", unit: "", digits: 4, file: FILES[0] },
+    PlottedValue { name: "val/psnr_db", title: "Validation PSNR", unit: "dB", digits: 2, file: FILES[1] },
+    PlottedValue {
+        name: "val/usage",
+        title: "Validation codebook usage",
+        unit: "share of codes",
+        digits: 4,
+        file: FILES[2],
+    },
 ];
+
+/// The names of the figures' files, in the order of the page.
+pub(super) const FILES: [&str; 4] =
+    ["training-loss", "validation-psnr", "validation-usage", "code-frequencies"];
 
 /// Plots of the logged values over steps.
 pub(super) fn curves(comparison: &Comparison, looks: &Looks, exhibits: &[Exhibit]) -> Vec<Figure> {
@@ -94,16 +109,9 @@ fn figure(
     if panels.len() > 1 {
         caption += "; grey are the other series, on the same axes";
     }
-    let drawn: BTreeSet<usize> = lines.iter().map(|line| line.arm).collect();
-    caption += &without("Not logged", comparison, &drawn);
-    Some(Figure { title: shown.title.to_owned(), caption, panels })
-}
-
-/// The end of a caption: `. Not logged: a, b.`
-fn without(words: &str, comparison: &Comparison, drawn: &BTreeSet<usize>) -> String {
-    let arms = comparison.arms.iter().enumerate().filter(|(at, _)| !drawn.contains(at));
-    let names: Vec<&str> = arms.map(|(_, arm)| arm.name.as_str()).collect();
-    if names.is_empty() { ".".to_owned() } else { format!(". {words}: {}.", names.join(", ")) }
+    let missing = missing("Not logged", comparison, &lines.iter().map(|line| line.arm).collect());
+    let (title, caption) = (shown.title.to_owned(), caption + ".");
+    Some(Figure { title, caption, panels, missing, file: shown.file })
 }
 
 /// The mean and the range over the runs of an arm. With many steps, they are taken over spans of
@@ -167,14 +175,13 @@ pub(super) fn histograms(comparison: &Comparison, looks: &Looks, exhibits: &[Exh
         &lines,
         &Setting { id: "behind-codes", x: &x, y: &y, x_title, y_title, words: &words },
     );
-    let drawn = lines.iter().map(|line| line.arm).collect();
     let caption = format!(
         "The codes that occur in the evaluated images, from the most frequent to the rarest, in the first run of each \
-         arm. The flatter a line, the more evenly the codes are used. It ends at the number of codes that are used{}{}",
+         arm. The flatter a line, the more evenly the codes are used. It ends at the number of codes that are used{}.",
         own_images(comparison, "usage"),
-        without("Without tokens", comparison, &drawn)
     );
-    Some(Figure { title: "Code frequencies".to_owned(), caption, panels })
+    let missing = missing("Without tokens", comparison, &lines.iter().map(|line| line.arm).collect());
+    Some(Figure { title: "Code frequencies".to_owned(), caption, panels, missing, file: FILES[3] })
 }
 
 /// The line of rank against share, at ranks that are evenly spaced on a logarithmic axis.
@@ -238,7 +245,25 @@ mod tests {
         assert!(of(0.5)[0].panels[0].svg.contains("loss/total, logarithmic"));
         let figure = &of(-0.5)[0];
         assert!(!figure.panels[0].svg.contains("logarithmic"));
-        assert!(figure.caption.ends_with("Not logged: b."), "{}", figure.caption);
+        assert_eq!(figure.missing, "Not logged: b.");
         assert_eq!(figure.panels.len(), 1, "a series without curves has no panel");
+    }
+
+    #[test]
+    fn few_series_share_a_plot_and_many_have_one_each() {
+        let of = |count: usize| {
+            let names: Vec<String> = (0..count).map(|at| format!("s{at}-long")).collect();
+            let figures = [json!({})];
+            let arms: Vec<_> = names.iter().map(|name| (name.as_str(), &name[..2], &figures[..])).collect();
+            let comparison = fixture::comparison(&arms);
+            let exhibits: Vec<_> = (0..count).map(|_| exhibit(&[&[(10, 1.0), (20, 0.5)]])).collect();
+            curves(&comparison, &Looks::of(&comparison), &exhibits).remove(0).panels
+        };
+        let few = of(5);
+        assert_eq!((few.len(), few[0].title.as_str()), (1, ""));
+        assert!(few[0].svg.contains(">s4-long</text>") && !few[0].svg.contains("behind"), "{}", few[0].svg);
+        let many = of(6);
+        assert_eq!(many.len(), 6);
+        assert!(many[0].svg.contains(">long</text>") && many[1].svg.contains("#behind-0"), "{}", many[1].svg);
     }
 }

@@ -2,6 +2,7 @@
 //! input gives the same bytes.
 
 mod curves;
+mod files;
 mod panels;
 mod pictures;
 mod sizes;
@@ -9,12 +10,16 @@ mod tables;
 
 use askama::Template;
 
+pub use self::files::{PlotFile, plots};
+
 use self::curves::Figure;
 use self::panels::Panel;
 use self::pictures::Scene;
 use self::tables::{Described, Table};
 use super::columns::{absences, columns};
+use super::main_table::{MainTable, same_in_details};
 use super::markdown::absence_words;
+use super::ranking::Ranking;
 use super::style::Looks;
 use super::{Comparison, Exhibit, ReportError, words};
 use crate::definition::Definition;
@@ -28,10 +33,15 @@ struct Page<'a> {
     /// The width of the longest arm name, in digits, including its marker.
     name_width: usize,
     failures: Vec<words::Failure<'a>>,
+    /// The main table, how its differences came about, and what all arms have in common there.
+    main: Table,
+    note: String,
+    same_in_main: String,
     tables: Vec<Table>,
-    /// Whether any cell has a deviation, and whether any cell is the best.
-    spread: bool,
-    ranked: bool,
+    /// What all arms have in common in the other tables.
+    same: String,
+    /// How to read the tables.
+    reading: Vec<&'static str>,
     absences: Vec<String>,
     /// The meaning of the mark on columns that are over each evaluation's own images; empty if
     /// there are none.
@@ -60,28 +70,32 @@ pub fn html(
     exhibits: &[Exhibit],
     originals: &[Picture],
 ) -> Result<String, ReportError> {
-    if exhibits.len() != comparison.arms.len() {
-        return Err(ReportError::Exhibits { arms: comparison.arms.len(), exhibits: exhibits.len() });
-    }
+    check_exhibits(comparison, exhibits)?;
     let looks = Looks::of(comparison);
     let columns = columns(comparison);
     let (scenes, factor) = pictures::scenes(comparison, exhibits, originals)?;
     let curves = curves::curves(comparison, &looks, exhibits);
-    let cells = || columns.iter().flat_map(|column| column.cells.iter().flatten());
+    let main = MainTable::of(comparison, &columns, &Ranking::of(comparison));
     let page = Page {
         comparison,
-        // Non-breaking spaces keep a spread on the same line as its mean.
-        in_short: words::in_short(comparison).replace(" ± ", "\u{a0}±\u{a0}"),
+        // Non-breaking spaces keep a spread on the same line as its mean, and a unit at its number.
+        in_short: words::in_short(comparison).replace(" ± ", "\u{a0}±\u{a0}").replace(" dB", "\u{a0}dB"),
         name_width: 2 + comparison.arms.iter().map(|arm| arm.name.chars().count()).max().unwrap_or(0),
         failures: words::failures(comparison),
+        main: tables::main_table(comparison, &looks, &main),
+        note: main.note,
+        same_in_main: main.same,
         tables: tables::tables(comparison, &looks, &columns),
-        spread: cells().any(|cell| cell.deviation.is_some()),
-        ranked: cells().any(|cell| cell.best),
+        same: same_in_details(comparison, &columns),
+        reading: words::reading(&columns),
         absences: absences(comparison).iter().map(absence_words).collect(),
         own_images: if columns.iter().any(|column| column.of_own_images) { words::OWN_MEANING } else { "" },
         left_out: words::left_out(comparison).iter().map(words::Said::line).collect(),
         notes: words::notes(comparison).iter().map(words::Said::line).collect(),
-        sizes: sizes::sizes(comparison, &looks).into_iter().chain(sizes::rate(comparison, &looks)).collect(),
+        sizes: [sizes::quality, sizes::usage, sizes::rate]
+            .iter()
+            .filter_map(|panel| panel(comparison, &looks))
+            .collect(),
         single: curves.iter().all(|figure| figure.panels.len() == 1),
         curves,
         codes: curves::histograms(comparison, &looks, exhibits),
@@ -91,6 +105,13 @@ pub fn html(
         arms: tables::described(comparison, &looks),
     };
     Ok(page.render()?)
+}
+
+fn check_exhibits(comparison: &Comparison, exhibits: &[Exhibit]) -> Result<(), ReportError> {
+    if exhibits.len() != comparison.arms.len() {
+        return Err(ReportError::Exhibits { arms: comparison.arms.len(), exhibits: exhibits.len() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

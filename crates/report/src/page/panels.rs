@@ -1,9 +1,15 @@
-//! Plots as small multiples: one panel for each series, with the arms of all other series in grey
-//! behind it, on the same axes. So twenty arms remain as readable as two.
+//! Few lines share one plot. Many are small multiples: one panel for each series, with the arms of
+//! all other series in grey behind it, on the same axes. So twenty arms remain as readable as two.
+
+use std::collections::BTreeSet;
 
 use super::super::Comparison;
 use super::super::plot::{Axis, Canvas, Label, Stroke};
-use super::super::style::{Look, Looks};
+use super::super::style::{Look, Looks, Series};
+
+/// Up to so many series, and so many lines, share one plot.
+const MOST_SERIES: usize = 5;
+const MOST_LINES: usize = 8;
 
 /// The line of an arm, with the band between its lowest and highest seed.
 pub(super) struct Line {
@@ -27,15 +33,18 @@ pub(super) struct Setting<'a> {
 
 /// One plot of a figure.
 pub(super) struct Panel {
+    /// The title; empty if the figure's title is enough.
     pub title: String,
     /// The marker of the series as SVG; may be empty.
     pub key: String,
     pub svg: String,
+    /// The height in the plot's own units.
+    pub height: f64,
     /// How to read the plot, if the figure's caption does not explain it; may be empty.
     pub note: String,
 }
 
-/// One panel for each series that has a line.
+/// One panel for all lines if they are few, otherwise one for each series that has a line.
 pub(super) fn panels(
     comparison: &Comparison,
     looks: &Looks,
@@ -47,6 +56,9 @@ pub(super) fn panels(
     };
     let shown: Vec<_> = looks.series.iter().map(|series| (series, of_series(&series.arms))).collect();
     let shown: Vec<_> = shown.into_iter().filter(|(_, lines)| !lines.is_empty()).collect();
+    if (2..=MOST_SERIES).contains(&shown.len()) && lines.len() <= MOST_LINES {
+        return vec![overlaid(comparison, looks, &shown, setting)];
+    }
     let names =
         || shown.iter().map(|(_, lines)| lines.iter().map(|line| short_name(comparison, line.arm)).collect());
     let mut panels: Vec<Panel> = vec![];
@@ -63,11 +75,13 @@ pub(super) fn panels(
                 format!("<use href=\"#{}\"/>", setting.id)
             });
         }
-        let words = draw(&mut canvas, comparison, looks, own, setting);
+        let name = |arm: usize| short_name(comparison, arm);
+        let words = draw(&mut canvas, comparison, looks, own, (setting, &name));
         let alt = format!("{} against {}, {}. {}", setting.y_title, setting.x_title, series.name, words);
         panels.push(Panel {
             title: series.name.clone(),
             key: key(&series.look),
+            height: canvas.height(),
             svg: canvas.finish(&alt),
             note: String::new(),
         });
@@ -75,13 +89,31 @@ pub(super) fn panels(
     panels
 }
 
-/// Draws the lines of a series and their labels; returns their descriptions.
-fn draw(
+/// One panel with the lines of all series, each with its arm's name.
+fn overlaid(
+    comparison: &Comparison,
+    looks: &Looks,
+    shown: &[(&Series, Vec<&Line>)],
+    setting: &Setting<'_>,
+) -> Panel {
+    let lines: Vec<&Line> = shown.iter().flat_map(|(_, lines)| lines).copied().collect();
+    let name = |arm: usize| comparison.arms[arm].name.as_str();
+    let names = lines.iter().map(|line| name(line.arm)).collect();
+    let mut canvas = Canvas::new(setting.x, setting.y, [names].into_iter());
+    canvas.axes(setting.x_title, setting.y_title);
+    let words = draw(&mut canvas, comparison, looks, &lines, (setting, &name));
+    let alt = format!("{} against {}. {}", setting.y_title, setting.x_title, words);
+    let height = canvas.height();
+    Panel { title: String::new(), key: String::new(), svg: canvas.finish(&alt), height, note: String::new() }
+}
+
+/// Draws lines and their labels; returns their descriptions.
+fn draw<'a>(
     canvas: &mut Canvas<'_>,
     comparison: &Comparison,
     looks: &Looks,
     lines: &[&Line],
-    setting: &Setting<'_>,
+    (setting, name): (&Setting<'_>, &dyn Fn(usize) -> &'a str),
 ) -> String {
     for line in lines {
         canvas.band(&line.band, &looks.arms[line.arm].colour);
@@ -94,7 +126,7 @@ fn draw(
         canvas.line(&line.points, Stroke { colour: &look.colour, dash: look.dash, width: 1.75 }, &words);
         labels.extend(line.points.last().map(|&at| Label {
             at,
-            text: short_name(comparison, line.arm).to_owned(),
+            text: name(line.arm).to_owned(),
             colour: look.ink.clone(),
         }));
         said.push(words);
@@ -117,4 +149,12 @@ pub(super) fn key(look: &Look) -> String {
     format!(
         "<svg class=\"key\" viewBox=\"-6 -6 12 12\" aria-hidden=\"true\"><path d=\"{marker}\" fill=\"{colour}\"/></svg>"
     )
+}
+
+/// The sentence below a plot that names the arms that are not in it: `Not logged: a, b.` Empty if all
+/// are.
+pub(super) fn missing(words: &str, comparison: &Comparison, drawn: &BTreeSet<usize>) -> String {
+    let arms = comparison.arms.iter().enumerate().filter(|(at, _)| !drawn.contains(at));
+    let names: Vec<&str> = arms.map(|(_, arm)| arm.name.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!("{words}: {}.", names.join(", ")) }
 }

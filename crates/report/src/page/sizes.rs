@@ -6,7 +6,7 @@ use super::super::columns::{number, summary};
 use super::super::plot::{Axis, Canvas, Label, Stroke};
 use super::super::style::{Look, Looks};
 use super::super::{Arm, Comparison};
-use super::panels::Panel;
+use super::panels::{Panel, missing};
 use crate::definition::definition;
 
 /// The mean of an arm over its seeds.
@@ -15,11 +15,14 @@ struct Point {
     at: (f64, f64),
 }
 
-/// Plots of psnr_db and usage against codebook size, if a series has several sizes.
-pub(super) fn sizes(comparison: &Comparison, looks: &Looks) -> Vec<Panel> {
-    let quality = size_panel(comparison, looks, "psnr_db", "Quality against codebook size");
-    let usage = size_panel(comparison, looks, "usage", "Usage against codebook size");
-    quality.into_iter().chain(usage).collect()
+/// The plot of psnr_db against codebook size, if a series has several sizes.
+pub(super) fn quality(comparison: &Comparison, looks: &Looks) -> Option<Panel> {
+    size_panel(comparison, looks, "psnr_db", "Quality against codebook size")
+}
+
+/// The plot of usage against codebook size, if a series has several sizes.
+pub(super) fn usage(comparison: &Comparison, looks: &Looks) -> Option<Panel> {
+    size_panel(comparison, looks, "usage", "Usage against codebook size")
 }
 
 fn size_panel(comparison: &Comparison, looks: &Looks, figure: &str, title: &str) -> Option<Panel> {
@@ -52,6 +55,7 @@ fn size_panel(comparison: &Comparison, looks: &Looks, figure: &str, title: &str)
         canvas.marker(*at, marker, &attributes, &words(comparison, *arm, at, figure));
     }
     let said = draw(&mut canvas, comparison, looks, &points, figure);
+    let height = canvas.height();
     let svg = canvas.finish(&format!("{title}, means over seeds. {said}"));
     let mut note = String::from("Filled marks are means over seeds");
     if !seeds.is_empty() {
@@ -61,7 +65,14 @@ fn size_panel(comparison: &Comparison, looks: &Looks, figure: &str, title: &str)
         note += "; the grey dashes are usage_expected_uniform, that of as many tokens drawn evenly";
     }
     note += &own_images(comparison, figure);
-    Some(Panel { title: title.to_owned(), key: String::new(), svg, note: note + "." })
+    let drawn = points.iter().flatten().map(|point| point.arm).collect();
+    let note = noted(note + ".", &missing("Without a codebook or this figure", comparison, &drawn));
+    Some(Panel { title: title.to_owned(), key: String::new(), svg, height, note })
+}
+
+/// A note with the arms that are missing.
+fn noted(note: String, missing: &str) -> String {
+    if missing.is_empty() { note } else { format!("{note} {missing}") }
 }
 
 /// The end of a sentence if a figure is over each evaluation's own images, otherwise empty.
@@ -99,18 +110,17 @@ pub(super) fn rate(comparison: &Comparison, looks: &Looks) -> Option<Panel> {
         }
     }
     let said = draw(&mut canvas, comparison, looks, &points, "bits_per_pixel");
+    let height = canvas.height();
     let svg = canvas.finish(&format!("Rate against distortion, means over seeds. {said}"));
     let note = if nominals.iter().any(|point| compressed(point.arm).is_some()) {
         "Filled marks: bits per pixel of all tokens in a file under zstd; hollow marks: as the codebook's size says"
     } else {
         "Bits per pixel as the codebook's size says"
     };
-    Some(Panel {
-        title: "Rate against distortion".to_owned(),
-        key: String::new(),
-        svg,
-        note: format!("{note}{}.", own_images(comparison, "bits_per_pixel_zstd")),
-    })
+    let note = format!("{note}{}.", own_images(comparison, "bits_per_pixel_zstd"));
+    let drawn = points.iter().flatten().map(|point| point.arm).collect();
+    let note = noted(note, &missing("Of unknown rate, or without psnr_db", comparison, &drawn));
+    Some(Panel { title: "Rate against distortion".to_owned(), key: String::new(), svg, height, note })
 }
 
 /// One list of points per series, in the order of its arms.
@@ -214,7 +224,8 @@ mod tests {
             ("c", "t", &[figures(256, 24.0)]),
             ("no tokens", "u", &[json!({"psnr_db": 30.0})]),
         ]);
-        let panels = sizes(&comparison, &Looks::of(&comparison));
+        let looks = Looks::of(&comparison);
+        let panels: Vec<Panel> = [quality, usage].iter().filter_map(|of| of(&comparison, &looks)).collect();
         let titles: Vec<_> = panels.iter().map(|panel| panel.title.as_str()).collect();
         assert_eq!(titles, ["Quality against codebook size", "Usage against codebook size"]);
         assert_eq!(panels[0].svg.matches("class=\"seed\"").count(), 4, "one seed alone is its mean");
@@ -222,6 +233,11 @@ mod tests {
         assert_eq!(lines(&panels[1].svg), 2, "that of the series and the expected usage");
         assert!(panels[0].svg.contains("a: K 256, psnr_db 25.25"));
         assert!(!panels[0].svg.contains("no tokens"));
+        assert!(
+            panels[0].note.ends_with("Without a codebook or this figure: no tokens."),
+            "{}",
+            panels[0].note
+        );
     }
 
     #[test]
@@ -229,7 +245,7 @@ mod tests {
         let comparison =
             fixture::comparison(&[("a", "s", &[figures(256, 25.0)]), ("b", "t", &[figures(240, 26.0)])]);
         let looks = Looks::of(&comparison);
-        assert!(sizes(&comparison, &looks).is_empty());
+        assert!(quality(&comparison, &looks).is_none() && usage(&comparison, &looks).is_none());
         let rate = rate(&comparison, &looks).unwrap();
         assert_eq!(rate.svg.matches("class=\"hollow\"").count(), 2);
         assert!(rate.svg.contains("b: 0.4000 bits per pixel, psnr_db 26.00"));
@@ -239,6 +255,6 @@ mod tests {
     fn without_figures_there_is_no_plot() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 25.0})]), ("b", "t", &[])]);
         let looks = Looks::of(&comparison);
-        assert!(sizes(&comparison, &looks).is_empty() && rate(&comparison, &looks).is_none());
+        assert!([quality, usage, rate].iter().all(|of| of(&comparison, &looks).is_none()));
     }
 }

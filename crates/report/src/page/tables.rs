@@ -1,16 +1,26 @@
 //! The tables of the page, ready to be rendered.
 
-use super::super::columns::{Cell, Column, number};
+use super::super::columns::{Cell, Column, Spread, number};
 use super::super::groups::Group;
+use super::super::main_table::MainTable;
 use super::super::markdown::arrow;
 use super::super::style::{Look, Looks};
 use super::super::{Arm, Comparison, words};
 use super::panels::key;
 
-/// A narrow table of one group of figures, with a row for each arm.
+/// A table with a row for each arm.
 pub(super) struct Table {
     pub title: &'static str,
     pub heads: Vec<Head>,
+    pub blocks: Vec<Block>,
+}
+
+/// Rows that belong together.
+pub(super) struct Block {
+    /// What they have in common; may be empty.
+    pub title: String,
+    /// Whether a rule separates them from the rows above.
+    pub apart: bool,
     pub rows: Vec<Row>,
 }
 
@@ -40,18 +50,43 @@ pub(super) struct Row {
 /// The content of a cell.
 pub(super) struct PrintedFigure {
     pub mean: String,
-    /// The deviation with its sign; may be empty.
+    /// The deviation with its sign, or the range; may be empty.
     pub spread: String,
-    /// The width of the widest deviation of the column in digits, which keeps the means aligned; 0
-    /// if there is none.
+    /// The width of the widest spread of the column in digits, which keeps the means aligned; 0 if
+    /// there is none.
     pub width: f64,
     pub best: bool,
 }
 
-/// The tables that have at least one column.
+/// The table that answers the comparison's question.
+pub(super) fn main_table(comparison: &Comparison, looks: &Looks, table: &MainTable) -> Table {
+    let heads = table.columns.iter().map(|column| Head {
+        name: Breakable(column.name.split_inclusive('_').collect()),
+        arrow: arrow(column.better),
+        mark: if column.of_own_images { words::OWN_MARK } else { "" },
+        meaning: column.meaning,
+    });
+    let mut rows = keyed(comparison, looks);
+    fill(&mut rows, table.columns.iter().map(|column| &column.cells[..]));
+    let mut rows: Vec<Option<Row>> = rows.into_iter().map(Some).collect();
+    let blocks = table.blocks.iter().map(|block| Block {
+        title: block.title.clone(),
+        apart: block.apart,
+        rows: block
+            .arms
+            .iter()
+            .filter_map(|&arm| Some(Row { begins: false, ..rows.get_mut(arm)?.take()? }))
+            .collect(),
+    });
+    Table { title: "All arms", heads: heads.collect(), blocks: blocks.collect() }
+}
+
+/// The narrow tables of single groups of figures that have at least one column.
 pub(super) fn tables(comparison: &Comparison, looks: &Looks, columns: &[Column]) -> Vec<Table> {
-    let shown =
-        Group::ALL.iter().map(|group| (group, group.of(columns))).filter(|(_, columns)| !columns.is_empty());
+    let of = |group: Group| -> Vec<&Column> {
+        group.of(columns).into_iter().filter(|column| column.same.is_none()).collect()
+    };
+    let shown = Group::ALL.iter().map(|&group| (group, of(group))).filter(|(_, columns)| !columns.is_empty());
     shown.map(|(group, columns)| table(comparison, looks, group.title(), &columns)).collect()
 }
 
@@ -62,14 +97,10 @@ fn table(comparison: &Comparison, looks: &Looks, title: &'static str, columns: &
         mark: if column.of_own_images { words::OWN_MARK } else { "" },
         meaning: column.definition.text,
     });
-    let cells: Vec<_> = columns.iter().map(|column| cells(column)).collect();
-    let mut rows: Vec<Row> = keyed(comparison, looks);
-    for column in cells {
-        for (row, cell) in rows.iter_mut().zip(column) {
-            row.cells.push(cell);
-        }
-    }
-    Table { title, heads: heads.collect(), rows }
+    let mut rows = keyed(comparison, looks);
+    fill(&mut rows, columns.iter().map(|column| &column.cells[..]));
+    let blocks = vec![Block { title: String::new(), apart: false, rows }];
+    Table { title, heads: heads.collect(), blocks }
 }
 
 /// One row for each arm, still without cells.
@@ -84,20 +115,23 @@ fn keyed(comparison: &Comparison, looks: &Looks) -> Vec<Row> {
     looks.arms.iter().enumerate().map(row).collect()
 }
 
-fn cells(column: &Column) -> Vec<Option<PrintedFigure>> {
-    let spread =
-        |deviation: &Option<String>| deviation.as_ref().map(|value| format!("± {value}")).unwrap_or_default();
-    // A point is half as wide as a digit.
-    let digits = |text: String| text.chars().map(|c| if c == '.' { 0.5 } else { 1.0 }).sum();
-    let widths = column.cells.iter().flatten().map(|cell| digits(spread(&cell.deviation)));
-    let width = widths.fold(0.0, f64::max);
-    let show = |cell: &Cell| PrintedFigure {
-        mean: cell.mean.clone(),
-        spread: spread(&cell.deviation),
-        width,
-        best: cell.best,
-    };
-    column.cells.iter().map(|cell| cell.as_ref().map(show)).collect()
+/// Appends columns to rows.
+fn fill<'a>(rows: &mut [Row], columns: impl Iterator<Item = &'a [Option<Cell>]>) {
+    for column in columns {
+        for (row, cell) in rows.iter_mut().zip(printed(column)) {
+            row.cells.push(cell);
+        }
+    }
+}
+
+fn printed(column: &[Option<Cell>]) -> Vec<Option<PrintedFigure>> {
+    let spread = |cell: &Cell| cell.spread.as_ref().map(Spread::words).unwrap_or_default();
+    // Points, commas and spaces are about half as wide as a digit.
+    let digits = |text: String| text.chars().map(|c| if ".,() ".contains(c) { 0.5 } else { 1.0 }).sum();
+    let width = column.iter().flatten().map(|cell| digits(spread(cell))).fold(0.0, f64::max);
+    let show =
+        |cell: &Cell| PrintedFigure { mean: cell.mean.clone(), spread: spread(cell), width, best: cell.best };
+    column.iter().map(|cell| cell.as_ref().map(show)).collect()
 }
 
 /// A description of an arm: what it is, not how well it does.

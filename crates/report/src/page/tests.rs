@@ -154,7 +154,7 @@ fn what_was_left_out_stands_by_name_and_figures_of_sets_are_marked() {
     check(&page);
     for part in [
         "usage&nbsp;†</th>",
-        "<p>† is over each evaluation&#39;s own images",
+        "<p class=\"caption\">† is over each evaluation&#39;s own images",
         "<p class=\"absent\">Left out:</p>",
         "<li>kind1-8bit, seed 0: &#60;c&#62;.png: its reconstruction: broken PNG</li>",
         "<li>kind1-8bit, seed 0: it is green</li>",

@@ -10,19 +10,16 @@ pub(crate) struct Axis {
 }
 
 impl Axis {
-    /// A linear axis with some margin around all `values`; `None` without values.
+    /// A linear axis whose ticks enclose all `values`; `None` without values.
     pub(crate) fn linear(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (mut low, mut high) = range(values)?;
         if high - low <= 1e-9 * high.abs().max(1e-9) {
             (low, high) = (low - 0.05 * low.abs().max(1.0), high + 0.05 * high.abs().max(1.0));
         }
-        let room = 0.04 * (high - low);
-        // Shares and rates begin at zero, and no value lies below it.
-        let bottom = if low == 0.0 { 0.0 } else { low - room };
-        Some(Self::over(bottom, high + room))
+        Some(Self::over(low, high))
     }
 
-    /// A linear axis from 0 to exactly the largest of `values`, as for steps.
+    /// A linear axis from 0, whose ticks enclose all `values`, as for steps.
     pub(crate) fn from_zero(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (_, high) = range(values)?;
         Some(Self::over(0.0, if high > 0.0 { high } else { 1.0 }))
@@ -30,7 +27,9 @@ impl Axis {
 
     fn over(low: f64, high: f64) -> Self {
         let step = nice_step((high - low) / 4.0);
-        let (first, last) = ((low / step - 1e-9).ceil() as i64, (high / step + 1e-9).floor() as i64);
+        // From the last tick that is not above the values to the first one that is not below them.
+        let (first, last) = ((low / step + 1e-9).floor() as i64, (high / step - 1e-9).ceil() as i64);
+        let (low, high) = (first as f64 * step, last as f64 * step);
         let (unit, suffix) = match high {
             1e7.. if step >= 1e6 => (1e6, "M"),
             1e4.. if step >= 1e3 => (1e3, "k"),
@@ -50,34 +49,39 @@ impl Axis {
     }
 
     /// A logarithmic axis with ticks at 1, 2 and 5, or only at powers of ten if it spans more than
-    /// two. `None` without positive values.
+    /// two; they enclose all values. `None` without positive values.
     pub(crate) fn decades(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.filter(|value| *value > 0.0))?;
         let rungs = rungs(low, high);
-        let (low, high) = (*rungs.first()?, *rungs.last()?);
-        let span = (high / low).log10();
-        let every = (span / 5.0).ceil().max(1.0) as i64;
-        let is_tick = |value: &&f64| {
-            let exponent = value.log10();
-            let whole = (exponent - exponent.round()).abs() < 1e-6;
-            span <= 2.3 || (whole && (exponent.round() as i64).rem_euclid(every) == 0)
-        };
-        let ticks = rungs.iter().filter(is_tick).map(|&value| (value, decimal(value))).collect();
-        Some(Self { logarithmic: true, low, high, ticks })
+        let (first, last) = (*rungs.first()?, *rungs.last()?);
+        if (last / first).log10() <= 2.3 {
+            let ticks = rungs.iter().map(|&value| (value, decimal(value))).collect();
+            return Some(Self { logarithmic: true, low: first, high: last, ticks });
+        }
+        let (first, last) = ((low.log10() + 1e-9).floor() as i32, (high.log10() - 1e-9).ceil() as i32);
+        let ticks = exponents(first, last, 5).map(|exponent| {
+            let value = 10f64.powi(exponent);
+            (value, decimal(value))
+        });
+        Self::between(ticks.collect())
     }
 
-    /// A logarithmic axis with ticks at powers of two and some margin at both ends. `None` without
+    /// A logarithmic axis with ticks at powers of two, which enclose all values. `None` without
     /// positive values.
     pub(crate) fn powers_of_two(values: impl Iterator<Item = f64>) -> Option<Self> {
         let (low, high) = range(values.filter(|value| *value > 0.0))?;
-        let (low, high) = (low.log2(), high.log2());
-        let room = (0.05 * (high - low)).max(0.3);
-        let (low, high) = (low - room, high + room);
-        let every = ((high - low) / 6.0).ceil().max(1.0) as i32;
-        let exponents =
-            (low.ceil() as i32..=high.floor() as i32).filter(|exponent| exponent.rem_euclid(every) == 0);
-        let ticks = exponents.map(|exponent| (2f64.powi(exponent), power_of_two(exponent))).collect();
-        Some(Self { logarithmic: true, low: low.exp2(), high: high.exp2(), ticks })
+        let (first, last) = ((low.log2() + 1e-9).floor() as i32, (high.log2() - 1e-9).ceil() as i32);
+        // One power alone has its neighbours beside it.
+        let (first, last) = if first >= last { (first - 1, first + 1) } else { (first, last) };
+        Self::between(
+            exponents(first, last, 8).map(|exponent| (2f64.powi(exponent), power_of_two(exponent))).collect(),
+        )
+    }
+
+    /// A logarithmic axis from its first tick to its last.
+    fn between(ticks: Vec<(f64, String)>) -> Option<Self> {
+        let (low, high) = (ticks.first()?.0, ticks.last()?.0);
+        Some(Self { logarithmic: true, low, high, ticks })
     }
 
     /// The position of `value`: 0 at the start of the axis, 1 at its end.
@@ -114,6 +118,13 @@ fn nice_step(step: f64) -> f64 {
     let between = [(1.0, 2.0), (2.0, 5.0), (5.0, 10.0)];
     let nice = between.into_iter().find(|(nice, next)| step / power < f64::sqrt(nice * next));
     nice.map_or(10.0, |(nice, _)| nice) * power
+}
+
+/// Exponents from `first` or somewhat less to `last` or somewhat more, in at most `most` even steps.
+fn exponents(first: i32, last: i32, most: i32) -> impl Iterator<Item = i32> {
+    let every = (f64::from(last - first) / f64::from(most)).ceil().max(1.0) as i32;
+    let (first, last) = (first.div_euclid(every), (last + every - 1).div_euclid(every));
+    (first..=last).map(move |at| at * every)
 }
 
 /// The numbers 1, 2 and 5 times powers of ten, from the last one below `low` to the first one above
@@ -167,13 +178,14 @@ mod tests {
 
     #[test]
     fn linear_ticks_are_few_and_round() {
-        let cases: [(&[f64], &[&str]); 6] = [
-            (&[25.43, 27.9], &["25.5", "26.0", "26.5", "27.0", "27.5"]),
-            (&[0.0, 0.87], &["0.0", "0.2", "0.4", "0.6", "0.8"]),
-            (&[0.11, 0.19], &["0.12", "0.14", "0.16", "0.18"]),
-            (&[27.0], &["26", "27", "28"]),
+        let cases: [(&[f64], &[&str]); 7] = [
+            (&[25.43, 27.9], &["25.0", "25.5", "26.0", "26.5", "27.0", "27.5", "28.0"]),
+            (&[0.0, 0.87], &["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
+            (&[0.11, 0.19], &["0.10", "0.12", "0.14", "0.16", "0.18", "0.20"]),
+            (&[25.0, 28.0], &["25", "26", "27", "28"]),
+            (&[27.0], &["25.5", "26.0", "26.5", "27.0", "27.5", "28.0", "28.5"]),
             (&[-3.0, 1.0], &["−3", "−2", "−1", "0", "1"]),
-            (&[0.0], &["−0.04", "−0.02", "0.00", "0.02", "0.04"]),
+            (&[0.0], &["−0.06", "−0.04", "−0.02", "0.00", "0.02", "0.04", "0.06"]),
         ];
         for (values, ticks) in cases {
             assert_eq!(texts(Axis::linear(values.iter().copied())), ticks, "{values:?}");
@@ -190,7 +202,7 @@ mod tests {
         assert_eq!(texts(Axis::from_zero([2e7].into_iter())), ["0", "5M", "10M", "15M", "20M"]);
         assert_eq!(texts(Axis::from_zero([1.0].into_iter())), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         let axis = Axis::from_zero([700.0].into_iter()).unwrap();
-        assert_eq!((axis.position(0.0), axis.position(700.0)), (0.0, 1.0));
+        assert_eq!((axis.position(0.0), axis.position(800.0)), (0.0, 1.0));
     }
 
     #[test]
@@ -198,8 +210,8 @@ mod tests {
         let cases: [(&[f64], &[&str]); 5] = [
             (&[0.0156, 0.28], &["0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]),
             (&[0.0151, 0.0152], &["0.01", "0.02"]),
-            (&[1e-5, 0.3], &["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1"]),
-            (&[1.0, 15360.0], &["1", "10", "100", "1000", "10⁴"]),
+            (&[1e-5, 0.3], &["10⁻⁵", "10⁻⁴", "0.001", "0.01", "0.1", "1"]),
+            (&[1.0, 15360.0], &["1", "10", "100", "1000", "10⁴", "10⁵"]),
             (&[0.5, 0.0, -1.0, f64::NAN], &["0.2", "0.5"]),
         ];
         for (values, ticks) in cases {
@@ -211,8 +223,12 @@ mod tests {
     #[test]
     fn powers_of_two_are_named_as_such() {
         let sizes = [240.0, 15360.0, 16384.0];
-        assert_eq!(texts(Axis::powers_of_two(sizes.into_iter())), ["2⁸", "2¹⁰", "2¹²", "2¹⁴"]);
-        assert_eq!(texts(Axis::powers_of_two([1024.0].into_iter())), ["2¹⁰"]);
+        assert_eq!(
+            texts(Axis::powers_of_two(sizes.into_iter())),
+            ["2⁷", "2⁸", "2⁹", "2¹⁰", "2¹¹", "2¹²", "2¹³", "2¹⁴"]
+        );
+        assert_eq!(texts(Axis::powers_of_two([1024.0].into_iter())), ["2⁹", "2¹⁰", "2¹¹"]);
+        assert_eq!(texts(Axis::powers_of_two([2.0, 65536.0].into_iter())).len(), 9);
         assert_eq!(power_of_two(-13), "2⁻¹³");
     }
 
@@ -230,7 +246,11 @@ mod tests {
                         positions.iter().all(|at| (-1e-6..=1.0 + 1e-6).contains(at)),
                         "{low} {high} {axis:?}"
                     );
-                    assert!(axis.ticks().len() <= 8, "{low} {high} {axis:?}");
+                    let ticks: Vec<f64> = axis.ticks().iter().map(|tick| tick.0).collect();
+                    assert!(ticks.len() <= 9, "{low} {high} {axis:?}");
+                    let (first, last) = (ticks[0], ticks[ticks.len() - 1]);
+                    let slack = 1e-6 * high;
+                    assert!(first <= low + slack && high <= last + slack, "{low} {high} {axis:?}");
                 }
             }
         }

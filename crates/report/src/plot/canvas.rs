@@ -9,7 +9,7 @@ use super::labels;
 
 /// The width of every plot in its own units. The page shows it at about as many pixels, so that
 /// texts keep their size.
-const WIDTH: f64 = 370.0;
+pub(crate) const WIDTH: f64 = 370.0;
 /// The height of the frame. It grows if the labels beside it need more.
 const HEIGHT: f64 = 190.0;
 /// The space above the frame for the title of the y axis. Below it are the texts of the ticks and
@@ -188,9 +188,14 @@ impl<'a> Canvas<'a> {
         path
     }
 
+    /// The height of the whole drawing, in its own units.
+    pub(crate) fn height(&self) -> f64 {
+        TOP + self.height + BOTTOM
+    }
+
     /// The finished drawing; `alt` describes it in words.
     pub(crate) fn finish(self, alt: &str) -> String {
-        let height = TOP + self.height + BOTTOM;
+        let height = self.height();
         let alt = text(alt);
         format!(
             "<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{alt}\">{}</svg>",
@@ -230,7 +235,7 @@ fn title(tooltip: &str) -> String {
 }
 
 /// Escapes `words` for the text of an element or the value of an attribute.
-fn text(words: &str) -> String {
+pub(crate) fn text(words: &str) -> String {
     // XML allows no control characters, not even escaped ones.
     let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     escape(&words, Html).map(|escaped| escaped.to_string()).unwrap_or_default()

@@ -10,4 +10,4 @@ mod canvas;
 mod labels;
 
 pub(super) use axis::Axis;
-pub(super) use canvas::{Canvas, Label, Stroke};
+pub(super) use canvas::{Canvas, Label, Stroke, WIDTH, text};
