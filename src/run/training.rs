@@ -16,7 +16,9 @@ use super::{CONFIG, Tell, dry_run, init, loss};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, Config, RunChange};
 use crate::tasks::TaskKind;
-use crate::tasks::tokenizer::{Circumstances, ImageBatches, LossWeights, Setup, State, TokenizerTask};
+use crate::tasks::tokenizer::{
+    Circumstances, ImageBatches, LossWeights, Samples, Setup, State, TokenizerTask,
+};
 use crate::train::{Machine, Outcome, Parts, Signals, Trainer};
 use crate::world::World;
 use pixtok_base::seed::Seed;
@@ -88,6 +90,7 @@ fn train_tokenizer(
     // `pixtok eval`.
     let val_set = Arc::new(validation_set(&config)?.1);
     tell_omitted([&*train_set, &*val_set], tell);
+    let samples = Samples::read(&val_set, &config.data, &config.eval)?;
     let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
     let networks = Networks::build(&config, device)?;
     (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, &earlier) {
@@ -135,6 +138,7 @@ fn train_tokenizer(
         eval: config.eval.clone(),
         train_set,
         val_set,
+        samples,
         circumstances,
         before,
         accept_inexact: options.accept_inexact,

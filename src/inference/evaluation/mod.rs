@@ -161,8 +161,11 @@ fn measure(
     device: Device,
     tell: Tell,
 ) -> Result<Evaluation> {
-    let pictures = if options.pictures.is_some() { PICTURES } else { 0 };
-    let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
+    let pictures = match options.pictures {
+        Some(_) => evaluate::chosen(&images.dataset, &images.data, images.bound, &images.shown, PICTURES)?,
+        None => vec![],
+    };
+    let pictures = pictures.into_iter().collect();
     let foreign = found.own().is_none();
     let how = &evaluate::Options { device, pictures, foreign, world: World::single() };
     let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
