@@ -88,6 +88,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     prepare(options)?;
     let device = options.compute.start(tell)?;
     let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
+    found.own().and_then(|trained| trained.better.as_ref()).iter().for_each(|text| tell.note(text));
     let images = Images::of(&found, options)?;
     if let Some(size) = images.size {
         options.measures.check_size(size)?;

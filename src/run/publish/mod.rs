@@ -62,6 +62,7 @@ impl Run {
         let device = compute.start(tell)?;
         // A trace keeps the device of its weights; a trace from the CPU can be moved to any device.
         let trained = self.open(choice, Device::Cpu, tell)?;
+        trained.better.iter().for_each(|text| tell.note(text));
         let mut agreement = Agreement::default();
         create_folder(out, |folder| -> Result<()> {
             write_files(folder, &trained, self.path(), out)?;
