@@ -156,3 +156,9 @@ test-python: setup
     @scripts/venv.sh
     @.venv-readers/bin/python scripts/test_weights.py
     @.venv-readers/bin/python scripts/test_python.py
+
+# Run every command of the pages for newcomers on tiny settings (the packages of test-readers)
+check-docs: setup
+    cargo build --release --quiet --locked
+    @scripts/venv.sh
+    @.venv-readers/bin/python scripts/check_docs.py

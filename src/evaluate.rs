@@ -1,11 +1,12 @@
 //! The only evaluation loop. The trainer and `pixtok eval` both call it.
 //!
-//! `passes` yields batches of originals and reconstructions, from a tokenizer or from `pairs` of
+//! `chosen` selects the images that are shown as pictures. `passes` yields batches of originals and reconstructions, from a tokenizer or from `pairs` of
 //! folders, in which `reconstructions` matches files by name. `measures` selects the metrics.
 //! `scores` holds the values of each image, and `per_image` writes them as a table; `sums` and
 //! `features` accumulate over batches. `figures` holds the results. `mixups` checks whether
 //! channels or pixels are in the wrong place.
 
+mod chosen;
 mod features;
 mod figures;
 mod measures;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 pub use crate::metrics::Metric;
+pub use chosen::chosen;
 pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Networks};
@@ -39,7 +41,7 @@ use crate::world::{World, WorldError};
 use features::Features;
 use mixups::Mixups;
 use pixtok_base::{Class, Classified};
-use pixtok_images::data::{BadSample, DataError, Dataset};
+use pixtok_images::data::{BadSample, DataError};
 use pixtok_images::picture::{Picture, PictureError};
 use pixtok_torch::TorchError;
 use sums::Sums;
@@ -52,11 +54,14 @@ pub struct Config {
     pub batch_size: usize,
     /// The largest number of images, spread evenly over the validation set; 0 means all.
     pub max_images: usize,
+    /// The names of the images on the sample sheets; empty: some images with much detail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { batch_size: 32, max_images: 0 }
+        Self { batch_size: 32, max_images: 0, samples: vec![] }
     }
 }
 
@@ -83,6 +88,19 @@ pub enum EvaluateError {
     /// No image could be read.
     #[error("no image to evaluate: {0}")]
     NoImages(String),
+    /// An image that is to be shown is not evaluated.
+    #[error(
+        "{missing} is not among the {total} images that are evaluated, whose names are like {example}; \
+         correct the list of images to show (eval.samples)"
+    )]
+    Chosen {
+        /// The name that was given.
+        missing: String,
+        /// The number of evaluated images.
+        total: usize,
+        /// The name of one of them.
+        example: String,
+    },
     /// Originals and reconstructions do not match.
     #[error("{0}")]
     Pairs(String),
@@ -116,7 +134,7 @@ impl Classified for EvaluateError {
         match self {
             Self::Data(error) => error.class(),
             Self::NoImages(_) => Class::BadData,
-            Self::Pairs(_) => Class::Misuse,
+            Self::Pairs(_) | Self::Chosen { .. } => Class::Misuse,
             Self::Codec { source, .. } | Self::Bare(source) => source.class(),
             Self::Torch(error) => error.class(),
             Self::Picture(error) => error.class(),
@@ -177,18 +195,6 @@ pub struct Options {
     pub foreign: bool,
     /// Who else evaluates a share of the images.
     pub world: World,
-}
-
-/// Chooses `count` images to keep as pictures, spread evenly over the images of an evaluation of at
-/// most `max_images`, and returns their names. The choice does not depend on which images turn out
-/// to be bad.
-#[must_use]
-pub fn picture_names(dataset: &Dataset, max_images: Option<usize>, count: usize) -> HashSet<String> {
-    let images = dataset.evaluated(max_images);
-    let (total, count) = (images.len(), count.min(images.len()));
-    // The places p·total/count, rounded up, for p = 0, 1, …
-    let kept = images.enumerate().filter(|(place, _)| place * count % total < count);
-    kept.map(|(_, image)| dataset.name(image).into_owned()).collect()
 }
 
 /// Evaluates all images of `subject` once, without gradients.
@@ -259,32 +265,4 @@ pub fn evaluate_watched(
         files,
         mixups,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-    use pixtok_images::data::Split;
-
-    #[test]
-    fn pictures_are_spread_over_the_images() {
-        let folder = tempfile::tempdir().unwrap();
-        for i in 0..129 {
-            fs::write(folder.path().join(format!("{i:03}.png")), "").unwrap();
-        }
-        let dataset = Dataset::open(folder.path(), Split::All).unwrap();
-        let kept = |max_images, count| {
-            let mut names: Vec<String> = picture_names(&dataset, max_images, count).into_iter().collect();
-            names.sort();
-            names
-        };
-        // Of the ten images 0, 12, 25, 38, 51, 64, 77, 90, 103, 116: the first, the fifth and the
-        // eighth.
-        assert_eq!(kept(Some(10), 3), ["000.png", "051.png", "090.png"]);
-        assert_eq!(kept(None, 8).len(), 8);
-        assert_eq!(kept(Some(3), 8), ["000.png", "043.png", "086.png"]);
-        assert!(kept(None, 0).is_empty());
-    }
 }

@@ -63,6 +63,9 @@ pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Res
         keep_freed_memory()?;
     }
     let opened = Opened::open(&options.tokenizer, options.choice, options.batch_size, device, tell)?;
+    if let Opened::Own(trained) = &opened {
+        trained.better.iter().for_each(|text| tell.note(text));
+    }
     encode_by(&opened, part, device, options, tell, watch)
 }
 

@@ -9,13 +9,14 @@ use tch::Device;
 use crate::batches::{picture_of, tensor_of};
 use crate::codec::{Codec, Own};
 use crate::evaluate::EvaluateError;
+use crate::metrics::mean_psnr;
 use crate::model::size_of;
-use crate::outputs::{Naming, png_of, refuse_clashes, write_png};
+use crate::outputs::{Naming, caption, comparison, png_of, refuse_clashes, write_png};
 use crate::run::{Compute, ModelChoice, Run, Tell};
 use pixtok_base::Misuse;
 use pixtok_base::paths::{absence, make_folder, mark_new_output};
 use pixtok_images::data::{DataError, Encoded, Fit, ImageFolder, Pipeline, Prepare, Split};
-use pixtok_images::picture::{Picture, sheet};
+use pixtok_images::picture::Picture;
 
 /// How many images may be decoded or being decoded while the tokenizer processes the previous one.
 /// They may be large.
@@ -71,7 +72,8 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     let factor = trained.tokenizer.side_multiple() as u32;
     let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
     let shown = SHEET_PICTURES.min(tasks.len());
-    let (mut originals, mut reconstructions, mut written, mut cut) = (vec![], vec![], 0, 0);
+    let (mut captions, mut originals, mut reconstructions) = (vec![], vec![], vec![]);
+    let (mut written, mut cut) = (0, 0);
     let sources: Vec<PathBuf> = tasks.iter().map(|task| task.source.clone()).collect();
     let prepared = Pipeline::map(sources, trained.config.data.workers, IMAGES_AHEAD, move |source| {
         let decoded = prepare.decoded(&Encoded::File(source));
@@ -102,6 +104,10 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         cut += usize::from(prepared.is_resized());
         // Spread over the whole folder rather than taken from its first images.
         if options.sheet.is_some() && (i * shown) % tasks.len() < shown {
+            let name = task.source.strip_prefix(&options.input).unwrap_or(&task.source);
+            let name = if name.as_os_str().is_empty() { &task.source } else { name };
+            let psnr = mean_psnr(&tensor_of(&original)?.unsqueeze(0), &tensor_of(&recon)?.unsqueeze(0));
+            captions.push(caption(&name.display().to_string(), psnr));
             originals.push(original);
             reconstructions.push(recon);
         }
@@ -119,7 +125,8 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         ));
     }
     if let Some(path) = &options.sheet {
-        write_png(path, &comparison(originals, reconstructions))?;
+        let (originals, reconstructions) = (middles(originals), middles(reconstructions));
+        write_png(path, &comparison(captions, originals, reconstructions))?;
         words += &format!("originals above their reconstructions: {}\n", path.display());
     }
     Ok(words)
@@ -230,10 +237,9 @@ fn through(codec: &Own, original: &Picture, device: Device) -> Result<Picture> {
     Ok(picture_of(&recon.get(0))?)
 }
 
-/// Two rows, cropped to the smallest picture and to the size of a screen.
-fn comparison(originals: Vec<Picture>, reconstructions: Vec<Picture>) -> Picture {
-    let width = originals.iter().map(|picture| picture.width).min().unwrap_or(0).min(SHEET_SIDE);
-    let height = originals.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);
-    let cut = |row: Vec<Picture>| row.iter().map(|picture| picture.centre_crop(width, height)).collect();
-    sheet(&[cut(originals), cut(reconstructions)])
+/// The middles of pictures, of the size of the smallest, but not larger than fits on a screen.
+fn middles(pictures: Vec<Picture>) -> Vec<Picture> {
+    let width = pictures.iter().map(|picture| picture.width).min().unwrap_or(0).min(SHEET_SIDE);
+    let height = pictures.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);
+    pictures.iter().map(|picture| picture.centre_crop(width, height)).collect()
 }

@@ -119,7 +119,7 @@ impl Vq {
     }
 
     fn statistics(&self, vectors: &Tensor, indices: &Tensor, seed: Seed) -> Vec<Statistic> {
-        let restarts = self.config.restart_threshold > 0.0;
+        let restarts = self.config.restarts();
         if self.sums.is_none() && !restarts {
             return vec![];
         }
@@ -154,19 +154,29 @@ impl Vq {
         self.codebook.copy_(&self.as_codes(means));
     }
 
+    /// The uses per step under which a code is restarted, a scalar. `new_counts` are those of this
+    /// step, over all processes.
+    fn restart_threshold(&self, new_counts: &Tensor) -> Tensor {
+        if self.config.restart_below > 0.0 {
+            let even = new_counts.sum(Kind::Float) / self.config.codebook_size as f64;
+            even * self.config.restart_below
+        } else {
+            Tensor::full([], self.config.restart_threshold, (Kind::Float, self.counts.device()))
+        }
+    }
+
     /// Moves every code whose count is under the threshold to a vector of `pool` and sets its count
     /// to the threshold. The code stays there if at least as many vectors choose it in the next
     /// step.
-    fn restart(&mut self, pool: &Tensor, seed: Seed) -> UpdateReport {
-        let threshold = self.config.restart_threshold;
-        let dead = self.counts.lt(threshold);
+    fn restart(&mut self, threshold: &Tensor, pool: &Tensor, seed: Seed) -> UpdateReport {
+        let dead = self.counts.lt_tensor(threshold);
         let column = dead.unsqueeze(1);
         let rows = sample_rows(pool, self.config.codebook_size, seed.derive("restart", &[]));
         self.codebook.copy_(&rows.where_self(&column, &self.codebook));
         if let Some(sums) = &mut self.sums {
             sums.copy_(&(&rows * threshold).where_self(&column, sums));
         }
-        let _ = self.counts.masked_fill_(&dead, threshold);
+        let _ = self.counts.masked_fill_tensor_(&dead, threshold);
         let restarts = Monitor { name: "codebook/restarts".into(), value: dead.sum(Kind::Float) };
         let mut report = UpdateReport { monitors: vec![restarts], ..UpdateReport::default() };
         // A buffer has no optimizer moments to clear.
@@ -257,7 +267,7 @@ impl Quantizer for Vq {
             let Some(counts) = sum(statistics, "counts") else { return UpdateReport::default() };
             self.follow(counts, sum(statistics, "sums"));
             match pool(statistics, "vectors") {
-                Some(vectors) => self.restart(vectors, seed),
+                Some(vectors) => self.restart(&self.restart_threshold(counts), vectors, seed),
                 None => UpdateReport::default(),
             }
         })

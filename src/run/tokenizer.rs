@@ -18,7 +18,8 @@ use super::training::{Described, absolute, exactness, run_folder, suit_memory};
 use super::{Run, Tell, check_data, dry_run, init, loss};
 use crate::config::Config;
 use crate::tasks::tokenizer::{
-    Circumstances, ImageBatches, LossWeights, NoiseSource, Objective, Setup, State, TokenizerTask, Validation,
+    Circumstances, ImageBatches, LossWeights, NoiseSource, Objective, Samples, Setup, State, TokenizerTask,
+    Validation,
 };
 use crate::train::{Exactness, Progress, StateError, TrainError};
 use crate::world::World;
@@ -36,6 +37,8 @@ pub(super) struct Built {
     objective: Objective,
     train_set: Arc<Dataset>,
     val_set: Arc<Dataset>,
+    /// Validation images that are shown.
+    samples: Samples,
     /// What the run records of the weights of the loss's network, if the loss uses one.
     loss_weights: Option<LossWeights>,
 }
@@ -117,6 +120,7 @@ impl RunTask for TokenizerRun {
         // Without the cache, whose resizing differs in the last bit, so that the figures are those
         // of `pixtok eval`.
         let val_set = Arc::new(val_set);
+        let samples = Samples::read(&val_set, &config.data, &config.eval)?;
         let networks = Networks::build(config, device)?;
         (config.train.keeps_tokens_of, config.train.init_from) = match (&options.init_from, earlier) {
             (Some(other), _) => (init::from_run(other, config, &networks, tell)?, Some(absolute(other))),
@@ -136,7 +140,8 @@ impl RunTask for TokenizerRun {
             precision: settled,
         };
         let summary = summary.lines()?;
-        Ok(Built { summary, objective: networks.objective(config, loss), train_set, val_set, loss_weights })
+        let objective = networks.objective(config, loss);
+        Ok(Built { summary, objective, train_set, val_set, samples, loss_weights })
     }
 
     fn announce(built: &Built, prepared: &Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<()> {
@@ -156,7 +161,7 @@ impl RunTask for TokenizerRun {
         options: &TrainOptions,
         world: &World,
     ) -> Result<Ready<TokenizerTask>> {
-        let Built { objective, train_set, val_set, loss_weights, .. } = built;
+        let Built { objective, train_set, val_set, samples, loss_weights, .. } = built;
         let Prepared { config, earlier, device, .. } = prepared;
         let sets = (Arc::clone(&train_set), Arc::clone(&val_set));
         let circumstances = circumstances(config, exactness, (&train_set, &val_set), loss_weights);
@@ -171,6 +176,7 @@ impl RunTask for TokenizerRun {
             eval: config.eval.clone(),
             train_set,
             val_set,
+            samples,
             circumstances,
             before: earlier.as_ref().map(|run| (run.config.data.clone(), run.config.eval.clone())),
             accept_inexact: options.accept_inexact,

@@ -10,7 +10,7 @@ use tch::Device;
 
 use super::folder::{DESCRIPTION, MODEL, Run};
 use super::{ModelChoice, Tell};
-use crate::checkpoint::{ValidationImages, Which, copy_into};
+use crate::checkpoint::{RunFolder, ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
 use crate::model::{ImageSize, TokenShape, Tokenizer};
@@ -33,6 +33,8 @@ pub struct Trained {
     pub step: Option<u64>,
     /// How it was chosen from a run's checkpoints, if it was.
     pub chosen_by: Option<ChosenBy>,
+    /// A sentence about a checkpoint of its run that is better, if the last one is in use.
+    pub better: Option<String>,
     /// The training images of its run when it was saved; absent for a model folder.
     pub trained_on: Option<Fingerprint>,
     /// The validation images of its run when it was saved; absent for a model folder.
@@ -80,6 +82,7 @@ impl Run {
                 choice,
                 step: None,
                 chosen_by: described_choice(path),
+                better: None,
                 trained_on: None,
                 validated_on: None,
                 parameters: store.parameters(&Component::TOKENIZER),
@@ -105,6 +108,7 @@ impl Run {
             choice,
             step: Some(step),
             chosen_by,
+            better: (choice.checkpoint == Which::Last).then(|| better(folder, step)).flatten(),
             trained_on: State::training_images(&saved.state),
             validated_on: State::validation_images(&saved.state),
             parameters: store.parameters(&Component::TOKENIZER),
@@ -117,6 +121,21 @@ impl Run {
 /// The size of the piece of an image that each token of a grid is for.
 pub(super) fn piece(image: ImageSize, grid: Grid) -> ImageSize {
     ImageSize { height: image.height / grid.h, width: image.width / grid.w }
+}
+
+/// A sentence about the run's best checkpoint, if it is not the one at `step`.
+fn better(folder: &RunFolder, step: u64) -> Option<String> {
+    // A record that cannot be read is reported when `--checkpoint best` asks for it.
+    let best = folder.best().ok()??;
+    let is_there = best.step != step && folder.checkpoint_path(best.step).is_dir();
+    is_there.then(|| {
+        let (metric, value) = (best.metric, best.value);
+        format!(
+            "this is step {step}; step {} has the best {metric} of the run ({value:.3} on its validation \
+             images): --checkpoint best takes it",
+            best.step
+        )
+    })
 }
 
 /// Tells of outdated settings, which no new training should use.
@@ -143,6 +162,7 @@ impl Trained {
             choice: ModelChoice::default(),
             step: None,
             chosen_by: None,
+            better: None,
             trained_on: None,
             validated_on: None,
             parameters: store.parameters(&Component::TOKENIZER),

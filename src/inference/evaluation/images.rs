@@ -29,6 +29,8 @@ pub(super) struct Images {
     pub batch_size: usize,
     /// The largest number of images to evaluate.
     pub bound: Option<usize>,
+    /// The names of the images that are shown; empty: some with much detail.
+    pub shown: Vec<String>,
 }
 
 impl Images {
@@ -54,7 +56,9 @@ impl Images {
         let batch_size = options.batch_size.map_or(eval.batch_size, |size| size as usize);
         let ImageSize { height, width } = data.image_size;
         let size = prepared.then_some((i64::from(height), i64::from(width)));
-        Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound })
+        // The config names images of its own set.
+        let shown = if options.data.is_none() { eval.samples } else { vec![] };
+        Ok(Self { words, dataset: Arc::new(dataset), data, size, batch_size, bound, shown })
     }
 
     /// Whether a checkpoint of the run with this `config` was chosen on these images, judged by

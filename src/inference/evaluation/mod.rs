@@ -94,6 +94,7 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
     prepare(options)?;
     let device = options.compute.start(tell)?;
     let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
+    found.own().and_then(|trained| trained.better.as_ref()).iter().for_each(|text| tell.note(text));
     let images = Images::of(&found, options, tell)?;
     if let Some(size) = images.size {
         options.measures.check_size(size)?;
@@ -168,8 +169,11 @@ fn measure(
     device: Device,
     tell: Tell,
 ) -> Result<Evaluation> {
-    let pictures = if options.pictures.is_some() { PICTURES } else { 0 };
-    let pictures = evaluate::picture_names(&images.dataset, images.bound, pictures);
+    let pictures = match options.pictures {
+        Some(_) => evaluate::chosen(&images.dataset, &images.data, images.bound, &images.shown, PICTURES)?,
+        None => vec![],
+    };
+    let pictures = pictures.into_iter().collect();
     let foreign = found.own().is_none();
     let how = &evaluate::Options { device, pictures, foreign, world: World::single() };
     let evaluate = |subject: Subject| -> Result<Evaluation> {

@@ -76,9 +76,16 @@ pub enum Distance {
 /// The default weight of ‖z − sg[e]‖².
 const COMMITMENT_WEIGHT: f64 = 0.25;
 
-/// A share of the vectors per code at even use; a code that gets fewer can be restarted without
-/// harm.
-const FAIR_THRESHOLD: f64 = 0.2;
+/// A share of even use, which is the vectors of a step divided by the codes; a code that gets less
+/// can be restarted without harm.
+const FAIR_SHARE: f64 = 0.2;
+/// The share that is advised for a codebook that collapses.
+const ADVISED_SHARE: f64 = 0.125;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_off(share: &f64) -> bool {
+    *share == 0.0
+}
 
 /// Settings of VQ.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,9 +107,14 @@ pub struct Config {
     pub codebook_update: CodebookUpdate,
     /// The codes before the first step.
     pub start: Start,
-    /// A code whose moving average of uses per step is below this is restarted at a random vector;
-    /// 0 turns restarts off. The threshold times the number of codes must stay well below the
-    /// vectors of a step, or nearly every code is restarted in every step.
+    /// A code whose moving average of uses per step is below this share of even use is restarted at
+    /// a random vector; 0 turns restarts off. Even use is the number of vectors of a step divided
+    /// by the number of codes, so the share holds for every codebook size and batch.
+    #[serde(skip_serializing_if = "is_off")]
+    pub restart_below: f64,
+    /// The same as `restart_below`, but as a number of uses per step instead of a share. The
+    /// threshold times the number of codes must stay well below the vectors of a step, or nearly
+    /// every code is restarted in every step.
     pub restart_threshold: f64,
     /// Weight of the entropy loss (MaskGIT, arXiv 2202.04200, uses 0.1); 0 turns it off.
     pub entropy_weight: f64,
@@ -122,6 +134,7 @@ impl Default for Config {
             commitment_weight: None,
             codebook_update: CodebookUpdate::default(),
             start: Start::default(),
+            restart_below: 0.0,
             restart_threshold: 0.0,
             entropy_weight: 0.0,
             entropy_temperature: 0.01,
@@ -149,9 +162,14 @@ impl Config {
         has_losses.then(|| self.commitment_weight.unwrap_or(COMMITMENT_WEIGHT))
     }
 
+    /// Whether codes are restarted.
+    pub(super) fn restarts(&self) -> bool {
+        self.restart_below > 0.0 || self.restart_threshold > 0.0
+    }
+
     /// A suitable restart threshold for steps of `vectors`: a fifth of the vectors per code.
     fn fair_threshold(&self, vectors: i64) -> f64 {
-        let fair = FAIR_THRESHOLD * vectors as f64 / self.codebook_size as f64;
+        let fair = FAIR_SHARE * vectors as f64 / self.codebook_size as f64;
         // Rounded to two digits, for readability.
         let scale = 10f64.powf(1.0 - fair.log10().floor());
         (fair * scale).round() / scale
@@ -173,13 +191,17 @@ impl Config {
     /// help.
     pub(super) fn restart_remedy(&self, vectors: i64) -> Option<Words> {
         let (threshold, fair) = (self.restart_threshold, self.fair_threshold(vectors));
-        let change = |verb: &str, to: String| Words::from(verb).setting("restart_threshold").text(to);
+        let change = |verb: &str, key: &'static str, to: String| Words::from(verb).setting(key).text(to);
         if let Some(problem) = self.restarts_most(vectors) {
-            Some(change("lower ", format!(" to {fair} or less (")).then(problem).text(")"))
-        } else if threshold == 0.0 {
-            Some(change("set ", format!(" to {}", fair.min(1.0))))
+            let lower = change("lower ", "restart_threshold", format!(" to {fair} or less ("));
+            Some(lower.then(problem).text(")"))
+        } else if !self.restarts() {
+            Some(change("set ", "restart_below", format!(" to {ADVISED_SHARE}")))
+        } else if self.restart_below > 0.0 {
+            (self.restart_below < FAIR_SHARE)
+                .then(|| change("raise ", "restart_below", format!(", to {FAIR_SHARE} at most")))
         } else {
-            (threshold < fair).then(|| change("raise ", format!(", to {fair} at most")))
+            (threshold < fair).then(|| change("raise ", "restart_threshold", format!(", to {fair} at most")))
         }
     }
 
@@ -220,6 +242,18 @@ impl Settings for Config {
             threshold,
             "it must be 0 (never restart) or more",
         )?;
+        let share = self.restart_below;
+        require(
+            (0.0..1.0).contains(&share),
+            "restart_below",
+            share,
+            "it must be from 0 (never restart) to under 1",
+        )?;
+        if share > 0.0 && threshold > 0.0 {
+            let words =
+                setting("restart_below").text(format!(" is {share} and ")).setting("restart_threshold");
+            return Err(QuantizerError(words.text(format!(" is {threshold}; give one of the two"))));
+        }
         require_temperature("entropy_temperature", self.entropy_temperature)?;
         check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
     }

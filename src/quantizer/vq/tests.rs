@@ -186,8 +186,7 @@ fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
     assert_eq!(of(0.0).advice(1), []);
     let remedy = |threshold: f64, vectors| build(&of(threshold), 8).1.collapse_remedy(vectors);
     for (threshold, vectors, first) in [
-        (0.0, 128, "set quantizer.restart_threshold to 1,"),
-        (0.0, 12, "set quantizer.restart_threshold to 0.15,"),
+        (0.0, 128, "set quantizer.restart_below to 0.125,"),
         (0.1, 128, "raise quantizer.restart_threshold, to 1.6 at most,"),
         (2.0, 128, "choose a smaller quantizer.codebook_size,"),
         (9.0, 128, "lower quantizer.restart_threshold to 1.6 or less ("),
@@ -196,6 +195,44 @@ fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
         assert!(words.starts_with(first), "{threshold} of {vectors}: {words}");
         assert!(words.ends_with("or use kind = \"fsq\""), "{words}");
     }
+    let share = |restart_below| build(&Config { restart_below, ..config() }, 8).1.collapse_remedy(128);
+    assert!(share(0.1).starts_with("raise quantizer.restart_below, to 0.2 at most,"), "{}", share(0.1));
+    assert!(share(0.2).starts_with("choose a smaller"), "{}", share(0.2));
+}
+
+#[test]
+fn a_share_of_even_use_is_the_threshold_of_every_batch_and_size() {
+    let z = latents(8);
+    let updated = |config: Config| {
+        let (_vs, mut vq) = build(&config, 8);
+        for seed in 0..3 {
+            let statistics = vq.quantize(&z, TRAIN).statistics;
+            vq.update(&statistics, Seed(seed));
+        }
+        (vq.codebook, vq.counts)
+    };
+    for codebook_size in [32, 64] {
+        let config = || Config { codebook_size, ..config() };
+        // 70 vectors in a step; both numbers are exact in float32.
+        let even = 70.0 / codebook_size as f64;
+        let share = updated(Config { restart_below: 0.5, ..config() });
+        assert_eq!(share, updated(Config { restart_threshold: 0.5 * even, ..config() }));
+        assert_ne!(share.1, updated(config()).1, "some codes are restarted");
+    }
+}
+
+#[test]
+fn a_share_that_is_off_is_not_written_and_excludes_a_threshold() {
+    let text = toml::to_string(&config()).unwrap();
+    assert!(!text.contains("restart_below") && text.contains("restart_threshold"), "{text}");
+    let share = Config { restart_below: 0.125, ..config() };
+    assert!(share.check().is_ok());
+    let text = toml::to_string(&share).unwrap();
+    assert_eq!(toml::from_str::<Config>(&text).unwrap(), share);
+    let message = |config: Config| config.check().unwrap_err().to_string();
+    assert!(message(Config { restart_below: 1.0, ..config() }).contains("restart_below is 1"));
+    let both = message(Config { restart_threshold: 1.0, ..share });
+    assert!(both.contains("restart_below is 0.125 and quantizer.restart_threshold is 1; give one"), "{both}");
 }
 
 /// The advice warns of something that does happen.

@@ -59,6 +59,7 @@ impl Run {
         let device = compute.start(tell)?;
         // A trace keeps the device of its weights; a trace from the CPU can be moved to any device.
         let trained = self.open(choice, Device::Cpu, tell)?;
+        trained.better.iter().for_each(|text| tell.note(text));
         publish(&trained, self.path(), out, |folder| {
             if device == Device::Cpu {
                 check(folder, &trained, device)

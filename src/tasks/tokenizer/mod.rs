@@ -2,7 +2,7 @@
 //!
 //! `objective` is what is minimised: `reconstruction`, and with an adversary `adversarial` too.
 //! `batches` is where images come from, `start` is k-means before step 0, `validate` measures and
-//! shows. `collapse` and `duel` warn of what goes wrong, `error` says what the loop has to know of
+//! shows, `samples` are the pictures. `collapse` and `duel` warn of what goes wrong, `error` says what the loop has to know of
 //! errors. `state`, `best`, `files` and `bad_log` are what a run keeps of its images. `config` is
 //! the root config, and `training` its `[train]`.
 
@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod objective;
 mod reconstruction;
+mod samples;
 mod start;
 mod state;
 mod training;
@@ -37,6 +38,7 @@ pub use error::CircumstancesError;
 pub use files::changed_files;
 pub use objective::{ImageStep, Objective};
 pub use reconstruction::Reconstruction;
+pub use samples::Samples;
 pub use state::{Circumstances, LossWeights, NoiseSource, State};
 pub use training::{BestMetric, TrainConfig};
 
@@ -78,6 +80,8 @@ pub struct Setup {
     pub train_set: Arc<Dataset>,
     /// Validation images.
     pub val_set: Arc<Dataset>,
+    /// Those that are shown.
+    pub samples: Samples,
     /// The circumstances of this process.
     pub circumstances: Circumstances,
     /// The earlier settings of images and evaluations, if the run is resumed.
@@ -96,6 +100,7 @@ pub struct TokenizerTask {
     eval: evaluate::Config,
     train_set: Arc<Dataset>,
     val_set: Arc<Dataset>,
+    samples: Samples,
     circumstances: Circumstances,
     before: Option<(data::Config, evaluate::Config)>,
     accept_inexact: bool,
@@ -130,6 +135,7 @@ impl TokenizerTask {
             eval: setup.eval,
             train_set: setup.train_set,
             val_set: setup.val_set,
+            samples: setup.samples,
             circumstances: setup.circumstances,
             before: setup.before,
             accept_inexact: setup.accept_inexact,
@@ -188,7 +194,11 @@ impl Task for TokenizerTask {
         passes: Passes,
         seed: Seed,
     ) -> Result<Begun, TrainError> {
-        start_quantizer(&mut self.objective, passes, batches, around, seed)
+        let begun = start_quantizer(&mut self.objective, passes, batches, around, seed)?;
+        if begun != Begun::Stopped && around.world.writes() {
+            self.show_samples(around);
+        }
+        Ok(begun)
     }
 
     fn split(batch: &Tensor, parts: usize) -> Vec<Tensor> {

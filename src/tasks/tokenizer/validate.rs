@@ -1,5 +1,6 @@
 //! The evaluations during training: figures for the logs, and pictures for the run folder.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::TokenizerTask;
@@ -8,11 +9,7 @@ use crate::codec::{Own, Vocabulary};
 use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Passed, Subject, evaluate_watched};
 use crate::train::Surroundings;
 use crate::world::World;
-use pixtok_images::picture::sheet;
 use pixtok_torch::Precision;
-
-/// The number of pictures on a sample sheet.
-const SHEET_PICTURES: usize = 8;
 
 impl TokenizerTask {
     /// The validation images through the tokenizer. `status` gets a line about each batch.
@@ -23,12 +20,12 @@ impl TokenizerTask {
     ) -> Result<Evaluation, EvaluateError> {
         let eval = &self.eval;
         let val_set = Arc::clone(&self.val_set);
-        let pictures = evaluate::picture_names(&val_set, eval.bound(), SHEET_PICTURES);
         let device = self.objective.device();
         let loader = Loader::eval(val_set, &self.data, eval.batch_size, eval.bound(), device, world)?;
         let codec = Own { tokenizer: self.objective.tokenizer(), precision: Precision::Fp32 };
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
-        let options = evaluate::Options { device, pictures, foreign: false, world: world.clone() };
+        let options =
+            evaluate::Options { device, pictures: HashSet::new(), foreign: false, world: world.clone() };
         let (images, mut seen) = (eval.images_of(self.val_set.len()), 0);
         let mut watch = |passed: &Passed| {
             seen += passed.names.len() + passed.bad.len();
@@ -37,8 +34,7 @@ impl TokenizerTask {
         evaluate_watched(subject, &Measures::cheap(), &options, &mut watch)
     }
 
-    /// Shows a line, a sample sheet and histograms of codes and digits. If a picture cannot be
-    /// written, the training goes on.
+    /// Shows a line, a sample sheet and histograms of codes and digits.
     pub(super) fn exhibit(&self, evaluation: &Evaluation, around: &mut Surroundings) {
         let step = around.step;
         let value = |name| evaluation.figures.value(name).unwrap_or(f64::NAN);
@@ -55,14 +51,27 @@ impl TokenizerTask {
             around.warn_of(logged);
             self.show_digits(evaluation, vocabulary, around);
         }
-        let samples = around.run.folder().path().join("samples");
-        let originals = evaluation.originals.iter().map(|(_, picture)| picture.clone()).collect();
-        let picture = sheet(&[originals, evaluation.reconstructions.clone()]);
-        let Ok(png) = picture.to_png() else { return };
-        let path = samples.join(format!("step-{step:06}.png"));
+        self.show_samples(around);
+    }
+
+    /// Writes the sample sheet of this step. If it cannot be made or written, the training goes on.
+    pub(super) fn show_samples(&self, around: &mut Surroundings) {
+        let codec = Own { tokenizer: self.objective.tokenizer(), precision: Precision::Fp32 };
+        let sheet = self.samples.sheet(&codec, self.objective.device(), self.eval.batch_size);
+        let png = sheet
+            .and_then(|sheet| Ok(sheet.map(|sheet| sheet.to_png().map(|png| (sheet, png))).transpose()?));
+        let (picture, png) = match png {
+            Ok(Some(made)) => made,
+            Ok(None) => return,
+            Err(error) => {
+                return around.logger.warn(&format!("no sample sheet of step {}: {error}", around.step));
+            }
+        };
+        let (step, folder) = (around.step, around.run.folder().path().join("samples"));
+        let path = folder.join(format!("step-{step:06}.png"));
         // Creates only this folder, not its parents: a deleted run folder must not reappear without
         // its config.
-        let made = match std::fs::create_dir(&samples) {
+        let made = match std::fs::create_dir(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
             _ => Ok(()),
         };

@@ -5,6 +5,7 @@
 //! colour, 16 bits are rounded to 8, only the first frame of an animation is read, and colour
 //! profiles and gamma are ignored. A truncated or broken file is an error, never half a picture.
 
+mod errors;
 mod exif;
 mod flatten;
 mod gif;
@@ -25,8 +26,9 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
 use jpeg_encoder::{ColorType, SamplingFactor};
 
+pub use errors::{MOST_AMPLIFIED, error_map, error_scale};
 pub use memory::{Decoded, Traits};
-pub use sheet::sheet;
+pub use sheet::{LabelledSheet, sheet};
 
 use self::memory::Permit;
 use pixtok_base::panics;

@@ -51,25 +51,6 @@ fn alpha_is_rounded_once() {
 }
 
 #[test]
-fn sheets_have_rows_and_gaps() {
-    let (a, b) = (gradient(5, 7), gradient(4, 3));
-    let sheet = sheet(&[vec![a.clone(), b.clone()], vec![b.clone()]]);
-    assert_eq!((sheet.width, sheet.height), (5 + 2 + 5, 7 + 2 + 7));
-    let pixel = |x: usize, y: usize| &sheet.rgb[3 * (y * sheet.width + x)..][..3];
-    assert_eq!(pixel(4, 6), &a.rgb[3 * (6 * 5 + 4)..][..3]);
-    assert_eq!(pixel(5, 0), [255; 3]);
-    assert_eq!(pixel(7, 0), &b.rgb[..3]);
-    assert_eq!(pixel(3, 9 + 2), &b.rgb[3 * (2 * 4 + 3)..][..3]);
-    assert_eq!(pixel(7, 9), [255; 3]);
-}
-
-#[test]
-fn no_pictures_make_one_pixel() {
-    let empty = sheet(&[]);
-    assert_eq!((empty.width, empty.height), (1, 1));
-}
-
-#[test]
 fn overlong_and_missing_files_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.png");

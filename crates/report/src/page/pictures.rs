@@ -4,17 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::super::{Comparison, Exhibit, ReportError};
-use pixtok_images::picture::Picture;
+use pixtok_images::picture::{Picture, error_map, error_scale};
 
 /// The target width of a picture in CSS pixels. Pictures are enlarged by whole factors, so that
 /// pixels stay square.
 const WIDTH: usize = 144;
 /// Wider pictures are shrunk to this width.
 const WIDEST: usize = 256;
-/// The largest factor by which errors are amplified.
-const MOST_AMPLIFIED: u32 = 32;
-/// The share of all pixels whose amplified error must fit the scale.
-const WITHIN: f64 = 0.995;
 
 /// An original with its reconstruction by each arm.
 pub(super) struct Scene {
@@ -44,7 +40,8 @@ pub(super) fn scenes(
     originals: &[Picture],
 ) -> Result<(Vec<Scene>, u32), ReportError> {
     check(comparison, exhibits, originals)?;
-    let factor = factor(exhibits, originals);
+    let pairs = exhibits.iter().flat_map(|exhibit| originals.iter().zip(&exhibit.reconstructions));
+    let factor = error_scale(pairs);
     let scenes = originals.iter().enumerate().map(|(at, original)| {
         let shown = exhibits
             .iter()
@@ -82,43 +79,6 @@ fn check(comparison: &Comparison, exhibits: &[Exhibit], originals: &[Picture]) -
         }
     }
     Ok(())
-}
-
-/// The absolute error of each pixel, as a mean over its channels.
-fn errors<'a>(original: &'a Picture, picture: &'a Picture) -> impl Iterator<Item = u32> + 'a {
-    let pixels = original.rgb.as_chunks::<3>().0.iter().zip(picture.rgb.as_chunks::<3>().0);
-    pixels.map(|(a, b)| {
-        let sum: u32 = (0..3).map(|channel| u32::from(a[channel].abs_diff(b[channel]))).sum();
-        (sum + 1) / 3
-    })
-}
-
-/// The largest power of two that keeps nearly all errors of all arms within the scale.
-fn factor(exhibits: &[Exhibit], originals: &[Picture]) -> u32 {
-    let mut counts = [0u64; 256];
-    for exhibit in exhibits {
-        for (original, picture) in originals.iter().zip(&exhibit.reconstructions) {
-            for error in errors(original, picture) {
-                counts[error as usize] += 1;
-            }
-        }
-    }
-    let within = WITHIN * counts.iter().sum::<u64>() as f64;
-    let mut sum = 0;
-    let large = counts.iter().position(|count| {
-        sum += count;
-        sum as f64 >= within
-    });
-    let fits = 255 / (large.unwrap_or(0) as u32).max(1);
-    // The largest power of two that is not above it.
-    (1 << fits.max(1).ilog2()).min(MOST_AMPLIFIED)
-}
-
-/// An error map: white without error, darker for larger errors, on paper as on the screen.
-fn error_map(original: &Picture, picture: &Picture, factor: u32) -> Picture {
-    let rgb =
-        errors(original, picture).flat_map(|error| [255 - (error * factor).min(255) as u8; 3]).collect();
-    Picture { width: original.width, height: original.height, rgb }
 }
 
 fn data_uri(picture: &Picture) -> Result<String, ReportError> {
@@ -160,14 +120,6 @@ mod tests {
     fn widths_are_whole_multiples_near_one_size() {
         let widths = [1, 32, 64, 96, 128, 256, 1000].map(shown_width);
         assert_eq!(widths, [144, 128, 128, 96, 128, 256, 256]);
-    }
-
-    #[test]
-    fn a_perfect_copy_has_a_white_map() {
-        let original = fixture::picture(5, 7, 0);
-        let exhibits = [exhibit(vec![original.clone()])];
-        assert_eq!(factor(&exhibits, std::slice::from_ref(&original)), MOST_AMPLIFIED);
-        assert_eq!(error_map(&original, &original, 32).rgb, [255; 105]);
     }
 
     #[test]
