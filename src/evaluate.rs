@@ -91,7 +91,7 @@ pub enum EvaluateError {
     /// An image that is to be shown is not evaluated.
     #[error(
         "{missing} is not among the {total} images that are evaluated, whose names are like {example}; \
-         correct the list of images to show (eval.samples)"
+         correct the list of images to show (eval.samples, or --images of pixtok compare)"
     )]
     Chosen {
         /// The name that was given.

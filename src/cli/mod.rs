@@ -355,6 +355,10 @@ pub struct CompareArgs {
     /// With a sweep: the seeds, separated by commas, instead of its own
     #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
     pub seeds: Vec<u64>,
+    /// The images on the report's pictures, by their names, separated by commas [default: up to 8
+    /// with much detail]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub images: Vec<String>,
     /// Folder of the comparison [default: checkpoints/ and the sweep's name, or
     /// checkpoints/compared- and the names of the tokenizers]
     #[arg(long, value_name = "DIR")]

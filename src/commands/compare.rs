@@ -39,6 +39,7 @@ fn options(args: CompareArgs) -> CompareOptions {
         subjects: args.subjects,
         changes,
         protocol: args.protocol,
+        images: args.images,
         out: args.out,
         jobs: args.jobs,
         devices: args.devices,

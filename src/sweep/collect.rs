@@ -19,6 +19,7 @@ use crate::evaluate::Scores;
 use crate::run::{Tell, words_of_validation};
 use pixtok_base::paths::make_folder;
 use pixtok_images::data::Dataset;
+use pixtok_images::picture::Picture;
 use pixtok_report::{Arm, Comparison, FORMAT_VERSION, PlotFile, Run, Summary};
 use pixtok_torch::PrecisionChoice;
 
@@ -70,11 +71,15 @@ pub(super) fn report(
     };
     let arms: Vec<_> = (0..plan.arms.len()).map(own).collect();
     let (exhibits, originals) = exhibits::exhibits(&arms, tell);
+    if let Some(sheet) = exhibits::sheet(&comparison.arms, &exhibits, &originals) {
+        write("pictures.png", &sheet.to_png()?)?;
+    }
+    let originals: Vec<Picture> = originals.into_iter().map(|(_, picture)| picture).collect();
     write_plots(&layout.plots(), &pixtok_report::plots(&comparison, &exhibits)?)?;
     write("report.html", pixtok_report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
     let out = layout.out().display();
     Ok(format!(
-        "{markdown}\nresults: {out}/results.json, .csv, .md, .tex, summary.csv\nreport: {out}/report.html, plots/\n"
+        "{markdown}\nresults: {out}/results.json, .csv, .md, .tex, summary.csv\nreport: {out}/report.html, pictures.png, plots/\n"
     ))
 }
 

@@ -17,7 +17,8 @@ use super::problems::Problems;
 use super::subject::Subject;
 use super::{Plan, Source, SweepError, collect, dry_run, given, queue, speeds};
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
-use crate::config::Config;
+use crate::config::{Config, shipped};
+use crate::evaluate::{self, EvaluateError};
 use crate::inference::{MeasureOptions, TrainingSearch};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Run, Tell, check_batch, tell_omitted, tell_overlap, training_set, validation_set, weights};
@@ -38,6 +39,9 @@ pub struct CompareOptions {
     /// The config, or the run, that states how images are prepared for tokenizers that are compared
     /// as they are; absent: the first run among them.
     pub protocol: Option<PathBuf>,
+    /// The names of the images on the report's pictures; empty: those of the base's `eval.samples`,
+    /// or some with much detail.
+    pub images: Vec<String>,
     /// The comparison's folder; by default it is derived from the file's name or the arms' names.
     pub out: Option<PathBuf>,
     /// The number of jobs that run at the same time; the default is one per device.
@@ -89,6 +93,7 @@ fn plan(options: &CompareOptions) -> Result<Plan> {
         return Err(Misuse(words.to_owned()).into());
     }
     let [path] = &subjects[..] else { return given::plan(subjects, changes, protocol.as_deref()) };
+    let path = &shipped::comparison(path)?;
     match Subject::at(path)? {
         Subject::Sweep => {
             if let Some(protocol) = protocol {
@@ -117,6 +122,9 @@ fn plan(options: &CompareOptions) -> Result<Plan> {
 /// Checks everything that the comparison needs. The images may be missing for a dry run.
 fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepared> {
     let mut plan = plan(options)?;
+    if !options.images.is_empty() {
+        plan.base.eval.samples.clone_from(&options.images);
+    }
     let out = options.out.clone().unwrap_or_else(|| Path::new("checkpoints").join(&plan.folder));
     let layout = Layout::new(out);
     check_folder(&layout)?;
@@ -129,6 +137,7 @@ fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepar
     let images = images(&plan, tell);
     let found = images.as_ref().ok();
     problems.keep(check_weights(&plan, found, &options, tell));
+    problems.keep(found.map_or(Ok(()), |found| check_shown(&plan, &found.val)));
     let tried = try_out(&plan, found, devices[0], &mut problems, tell);
     problems.finish(images.as_ref().err().filter(|_| !dry_run))?;
     settle_precision(&mut plan, &layout, &devices, tell)?;
@@ -278,6 +287,15 @@ fn check_weights(plan: &Plan, found: Option<&Images>, options: &CompareOptions, 
     // On the CPU, so that this process uses no memory of the trainings' devices.
     options.measures.measures(images, Device::Cpu, tell)?;
     Ok(())
+}
+
+/// Checks that the images which the report is to show are evaluated.
+fn check_shown(plan: &Plan, val_set: &Arc<Dataset>) -> Result<(), EvaluateError> {
+    let Config { data, eval, .. } = &plan.base;
+    if eval.samples.is_empty() {
+        return Ok(());
+    }
+    evaluate::chosen(val_set, data, eval.bound(), &eval.samples, eval.samples.len()).map(drop)
 }
 
 /// Tries all existing tokenizers. Returns what was found, for each arm that exists and works.

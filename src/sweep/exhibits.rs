@@ -12,8 +12,8 @@ use super::job::Job;
 use super::layout;
 use crate::run::Tell;
 use pixtok_images::data::{ImageFolder, Split};
-use pixtok_images::picture::{DecodeOptions, Picture, read};
-use pixtok_report::{Curve, Exhibit};
+use pixtok_images::picture::{DecodeOptions, LabelledSheet, Picture, read};
+use pixtok_report::{Arm, Curve, Exhibit};
 
 /// The names of the curves in the trainer's log.
 const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];
@@ -21,8 +21,8 @@ const CURVES: [&str; 3] = ["loss/total", "val/psnr_db", "val/usage"];
 /// The jobs of an arm, each with its failure, if it failed.
 type Own<'a> = Vec<(&'a Job, &'a Option<String>)>;
 
-/// One exhibit for each arm, and the originals of their pictures.
-pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<Picture>) {
+/// One exhibit for each arm, and the originals of their pictures with their names.
+pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<(String, Picture)>) {
     let shown: Vec<Option<Shown>> = arms.iter().map(|own| of_arm(own, tell)).collect();
     let originals = shared_originals(&shown);
     if originals.is_empty() && shown.iter().any(Option::is_some) {
@@ -30,7 +30,20 @@ pub(super) fn exhibits(arms: &[Own], tell: Tell) -> (Vec<Exhibit>, Vec<Picture>)
     }
     let own_and_shown = arms.iter().zip(shown);
     let exhibits = own_and_shown.map(|(own, shown)| exhibit(own, shown, &originals, tell)).collect();
-    (exhibits, originals.into_iter().map(|(_, picture)| picture).collect())
+    (exhibits, originals)
+}
+
+/// A sheet with the originals and below them the reconstructions of each arm; `None` without any.
+pub(super) fn sheet(arms: &[Arm], exhibits: &[Exhibit], originals: &[(String, Picture)]) -> Option<Picture> {
+    let (names, pictures): (Vec<_>, Vec<_>) = originals.iter().cloned().unzip();
+    if pictures.is_empty() {
+        return None;
+    }
+    let with_pictures = arms.iter().zip(exhibits).filter(|(_, exhibit)| !exhibit.reconstructions.is_empty());
+    let sheet = LabelledSheet::new(names).row("original", pictures);
+    let sheet = with_pictures
+        .fold(sheet, |sheet, (arm, exhibit)| sheet.row(&arm.name, exhibit.reconstructions.clone()));
+    Some(sheet.draw())
 }
 
 /// The originals and reconstructions of an arm's first evaluation, by their names.

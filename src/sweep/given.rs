@@ -9,7 +9,7 @@ use super::plan::{Changes, Recipe};
 use super::problems::Problems;
 use super::subject::Subject;
 use super::{Plan, PlannedArm, Source};
-use crate::config::Config;
+use crate::config::{Config, shipped};
 use crate::run::Run;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
@@ -89,6 +89,9 @@ fn without_a_sweeps(changes: &Changes) -> Result<(), Misuse> {
 /// The config that states how images are prepared, and which ones without `--data`.
 fn recipe(paths: &[PathBuf], protocol: Option<&Path>) -> Result<Recipe> {
     if let Some(path) = protocol {
+        // A shipped config may be named.
+        let named = shipped::config(path).ok();
+        let path = named.as_deref().unwrap_or(path);
         if !path.exists() {
             let (shown, absence) = (path.display(), absence(path));
             let remedy = "give a training config or a run folder";

@@ -12,6 +12,7 @@
 //!     done.json                written last
 //!   speeds.json  speeds.log    the speeds of all arms, measured in turn at the end
 //!   results.json  results.csv  results.md  results.tex  summary.csv  report.html
+//!   pictures.png               originals above the reconstructions of each arm
 //!   plots/NAME.svg             the plots of the page
 //! ```
 //!

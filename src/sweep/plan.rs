@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::file::{ArmEntry, Grid, SweepFile};
 use crate::config::{
-    Config, ConfigError, Difference, KnownKey, ResolveError, known, overrides_set, read_toml,
+    Config, ConfigError, Difference, KnownKey, ResolveError, known, overrides_set, read_toml, shipped,
 };
 use crate::quantizer::{QuantizerConfig, QuantizerError};
 use crate::run::{Pick, drop_those_of_config, words_of_validation};
@@ -194,7 +194,10 @@ impl Plan {
         if overrides_set(&changes.overrides, known::SEED) {
             return Err(whole("its seeds are not changed with --set, but with --seeds".into()));
         }
-        let base_path = folder.join(&file.base);
+        let beside = folder.join(&file.base);
+        // A shipped config may be named.
+        let base_path =
+            if beside.exists() { beside } else { shipped::config(Path::new(&file.base)).unwrap_or(beside) };
         let start = Start {
             base_path: &base_path,
             common: [overrides(&file.set), changes.overrides.clone(), vec![format!("seed={first}")]].concat(),
