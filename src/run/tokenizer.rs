@@ -154,7 +154,7 @@ impl RunTask for TokenizerRun {
             accept_inexact: options.accept_inexact,
         });
         // Only after different images were refused, since this may read many of them.
-        let told_late = Box::new(move |tell: Tell| tell_shared(&sets.0, &sets.1, tell));
+        let told_late: Box<dyn FnOnce(Tell)> = Box::new(move |tell| tell_shared(&sets.0, &sets.1, tell));
         Ok(Ready { task, batches: Box::new(batches), told_late })
     }
 
