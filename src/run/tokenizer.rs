@@ -183,7 +183,7 @@ impl RunTask for TokenizerRun {
         });
         // Only after different images were refused, since this may read many of them.
         let overlap_told = options.overlap_told;
-        let told_late = Box::new(move |tell: Tell| {
+        let told_late: Box<dyn FnOnce(Tell)> = Box::new(move |tell| {
             if !overlap_told {
                 tell_shared(&sets.0, &sets.1, tell);
             }

@@ -1,9 +1,12 @@
 //! What the exact resumption of any training depends on, besides its counters.
 
+use serde::{Deserialize, Serialize};
+
 use super::{DeviceKind, Machine, StateError};
 
 /// The settings, threads and machine of a training since its last start or resume.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Exactness {
     /// Hash of all settings that must not change: see `RootConfig::exact_digest`.
     pub config: String,

@@ -12,7 +12,7 @@ use super::*;
 use crate::checkpoint::{Resumed, RunFolder, RunWriter, ValidationImages};
 use crate::optim::{self, Schedule};
 use crate::statistics::{Monitor, Statistic, UpdateReport};
-use crate::variables::{Role, Variable};
+use crate::variables::{Component, Role, Variable};
 use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
