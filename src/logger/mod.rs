@@ -171,7 +171,7 @@ impl Logger {
         self.terminal.update(step, shown.iter().copied());
     }
 
-    /// Shows `text` in place of the values until the next step, at most as often as steps are shown.
+    /// Shows `text` in place of the values until the next step, at most as often as those are.
     pub fn status(&mut self, text: &str) {
         self.terminal.status(text);
     }

@@ -85,8 +85,8 @@ impl Terminal {
         }
     }
 
-    /// Shows what happens between steps, or before the first, unless something was drawn less than one drawing
-    /// interval ago.
+    /// Shows what happens between steps, or before the first, unless something was drawn less than
+    /// one drawing interval ago.
     pub(super) fn status(&mut self, text: &str) {
         if self.quiet || self.drawn.unwrap_or(self.begun).elapsed() < self.every() {
             return;
