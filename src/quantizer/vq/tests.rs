@@ -89,7 +89,7 @@ fn micro_batches_update_like_one_batch() {
     };
     let (_vs, mut vq) = build(&config(), 8);
     let parts = latents(8).chunk(2, 0).iter().map(|part| vq.quantize(part, TRAIN).statistics).collect();
-    vq.update(&super::super::merge(parts), Seed(0));
+    vq.update(&crate::statistics::merge(parts), Seed(0));
     assert!((vq.codebook - whole).abs().max().double_value(&[]) < 1e-6);
 }
 
@@ -195,7 +195,9 @@ fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
         assert!(words.starts_with(first), "{threshold} of {vectors}: {words}");
         assert!(words.ends_with("or use kind = \"fsq\""), "{words}");
     }
-    let share = |restart_below| build(&Config { restart_below, ..config() }, 8).1.collapse_remedy(128);
+    let share = |restart_below| {
+        build(&Config { restart_below, ..config() }, 8).1.collapse_remedy(128).to_string()
+    };
     assert!(share(0.1).starts_with("raise quantizer.restart_below, to 0.2 at most,"), "{}", share(0.1));
     assert!(share(0.2).starts_with("choose a smaller"), "{}", share(0.2));
 }
