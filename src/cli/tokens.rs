@@ -430,10 +430,10 @@ mod tests {
 
     #[test]
     fn shares_lie_between_0_and_1() {
-        for (text, share) in
+        for (text, expected) in
             [("0.01", Some(0.01)), (" .5", Some(0.5)), ("0", None), ("1", None), ("NaN", None)]
         {
-            assert_eq!(share(text).ok(), share, "{text}");
+            assert_eq!(share(text).ok(), expected, "{text}");
         }
     }
 }

@@ -248,7 +248,7 @@ impl Watch for Bar {
             shown.set(progress.samples);
             shown.remark(speed(progress));
         }
-        for Skipped { key, reason } in &progress.newly_skipped {
+        for Skipped { key, reason, .. } in &progress.newly_skipped {
             self.named += 1;
             if self.named <= MOST_NAMED {
                 line(&format!("skipped {key}: {reason}"));

@@ -10,7 +10,6 @@ use super::job::Job;
 use super::layout::Layout;
 use super::problems::Problems;
 use super::{Plan, Source};
-use crate::config::Config;
 use crate::run::{Tell, loss_weights_among, weights};
 use pixtok_images::data::Dataset;
 

@@ -342,9 +342,3 @@ fn bad_data_of_a_task_ends_the_training_with_a_checkpoint() {
     // The state is whole: what was left out before is no obstacle to one who allows it.
     assert!(matches!(train(&run, 5), Ok(Outcome::Finished { .. })));
 }
-
-#[test]
-fn errors_are_better_lower_and_the_other_metrics_higher() {
-    let higher = [BestMetric::PsnrDb, BestMetric::Ssim, BestMetric::L1].map(BestMetric::higher_is_better);
-    assert_eq!(higher, [true, true, false]);
-}

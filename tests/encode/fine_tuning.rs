@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Export, FORMATS, Trained};
+use super::{Export, Trained};
 use crate::common::said;
 
 const FROZEN: &str = "train.freeze=[\"encoder\",\"quantizer\"]";
@@ -23,7 +23,7 @@ fn either_tokenizer_decodes_the_tokens_of_the_other() {
         export.scratch.train(&newer, &[&larger[..], &["--init-from", &from(&new)]].concat());
 
         let [of_old, of_newer] = [&old, &newer].map(|run| {
-            export.encode(run, &format!("{run}-tokens"), &["--format", FORMATS[0]]);
+            export.encode(run, &format!("{run}-tokens"), &["--format", "npy"]);
             export.rows(&format!("{run}-tokens"))
         });
         let ids = |rows: &[pixtok_tokens::Row]| -> Vec<Vec<u32>> {

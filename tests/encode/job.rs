@@ -28,7 +28,7 @@ fn killed_jobs_end_with_the_bytes_of_an_undisturbed_one() {
     let export = Export::new();
     export.scratch.train("fsq", &[]);
     let data = many(&export, 500);
-    for format in FORMATS {
+    for format in FormatKind::ALL.iter().map(|kind| kind.name()) {
         let args = ["--data", &data, "--format", format, "--shard-rows", "20"];
         let (whole, killed) = (format!("{format}-whole"), format!("{format}-killed"));
         export.encode("fsq", &whole, &args);

@@ -129,7 +129,7 @@ impl Config {
     /// The same as [`Config::check`].
     pub fn advice(&self) -> Result<Vec<String>, ResolveError> {
         let settings = self.quantizer.settings();
-        let mut advice = if self.train.freeze.contains(&Component::Quantizer) {
+        let mut advice: Vec<String> = if self.train.freeze.contains(&Component::Quantizer) {
             settings.check_new_training().err().map(|error| error.to_string()).into_iter().collect()
         } else {
             settings.advice(self.vectors_of(self.train.batch_size)?).iter().map(ToString::to_string).collect()

@@ -193,4 +193,10 @@ mod tests {
         let error = toml::from_str::<train::Config>("freeze = [\"encoder\"]").unwrap_err().to_string();
         assert!(error.contains("unknown field `freeze`"), "{error}");
     }
+
+    #[test]
+    fn errors_are_better_lower_and_the_other_metrics_higher() {
+        let higher = [BestMetric::PsnrDb, BestMetric::Ssim, BestMetric::L1].map(BestMetric::higher_is_better);
+        assert_eq!(higher, [true, true, false]);
+    }
 }
