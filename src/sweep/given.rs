@@ -46,6 +46,8 @@ pub(super) fn plan(paths: &[PathBuf], changes: &Changes, protocol: Option<&Path>
         base.data.image_column.clone_from(&changes.pick.image_column);
         base.data.split = None;
         base.eval.max_images = 0;
+        // They are images of the protocol.
+        base.eval.samples.clear();
     }
     base.check().with_context(|| format!("{} is no usable protocol", recipe.path.display()))?;
     let names = names(paths);
