@@ -195,9 +195,8 @@ fn restarts_of_most_codes_are_said_and_the_remedy_follows_the_number() {
         assert!(words.starts_with(first), "{threshold} of {vectors}: {words}");
         assert!(words.ends_with("or use kind = \"fsq\""), "{words}");
     }
-    let share = |restart_below| {
-        build(&Config { restart_below, ..config() }, 8).1.collapse_remedy(128).to_string()
-    };
+    let share =
+        |restart_below| build(&Config { restart_below, ..config() }, 8).1.collapse_remedy(128).to_string();
     assert!(share(0.1).starts_with("raise quantizer.restart_below, to 0.2 at most,"), "{}", share(0.1));
     assert!(share(0.2).starts_with("choose a smaller"), "{}", share(0.2));
 }
