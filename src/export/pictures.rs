@@ -41,9 +41,10 @@ pub fn share_kept(sidecar: &Sidecar, kept: f64) -> String {
 
 /// What to give `encode` to keep more of a picture.
 fn keeps_more(sidecar: &Sidecar) -> Vec<&'static str> {
+    let Some([height, width]) = sidecar.image_size else { return vec![] };
     let mut more = vec![];
-    let covers = |short: u32| sidecar.image_size.is_some_and(|[h, w]| h == w && short <= h);
-    if sidecar.preprocessing.resize.is_some_and(|short| !covers(short)) {
+    let cuts = |short: u32| height != width || short > height;
+    if sidecar.preprocessing.resize.is_some_and(cuts) {
         more.push("encode without --resize to keep more");
     }
     if !sidecar.grid.is_sequence() {
