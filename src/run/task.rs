@@ -64,14 +64,16 @@ pub(super) trait RunTask: Sized {
     /// from.
     fn build(prepared: &mut Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<Self::Built>;
 
-    /// Tells what the training begins with, and reads all data once if the options ask for it. The run
-    /// folder is known to be free, and nothing in it has changed.
+    /// Tells what the training begins with, and reads all data once if the options ask for it. The
+    /// run folder is known to be free, and nothing in it has changed.
     fn announce(
-        built: &Self::Built,
-        prepared: &Prepared<Self>,
-        options: &TrainOptions,
-        tell: Tell,
-    ) -> Result<()>;
+        _built: &Self::Built,
+        _prepared: &Prepared<Self>,
+        _options: &TrainOptions,
+        _tell: Tell,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// The task and its batches. `exactness` is that of this process, with the config that the run
     /// began with.
@@ -139,7 +141,8 @@ impl<R: RunTask> AnyTask for Of<R> {
 
 /// The task of a training.
 pub(super) fn chosen(options: &TrainOptions) -> Result<Box<dyn AnyTask>> {
-    Ok(match task_of(&config_file(options)?, &options.overrides) {
+    let task: Box<dyn AnyTask> = match task_of(&config_file(options)?, &options.overrides) {
         TaskKind::Tokenizer => Box::new(Of::<TokenizerRun>(PhantomData)),
-    })
+    };
+    Ok(task)
 }
