@@ -325,60 +325,71 @@ pub struct EvalArgs {
     pub pictures: Option<PathBuf>,
 }
 
+/// The headings of the flags of `pixtok compare`.
+const IMAGES: &str = "Images";
+const SWEEP: &str = "Only with a sweep";
+const WORK: &str = "Job";
+
 /// Arguments of `pixtok compare`.
 #[derive(Debug, Clone, Args)]
 pub struct CompareArgs {
-    /// Tokenizers to compare as they are: run folders, folders with a config.toml and a
-    /// model.safetensors, adapters (.toml) of TorchScript pairs, folders of reconstructions. Or the
-    /// file of a sweep (a base config, arms, seeds), whose arms are trained first
+    /// Run folders, model folders, adapters (.toml) and folders of reconstructions; or one sweep
+    ///
+    /// A model folder has a config.toml and a model.safetensors. An adapter describes a TorchScript
+    /// pair. These are compared as they are, at least one. A sweep is a TOML file with a base
+    /// config, arms and seeds, or the name of a shipped one: its arms are trained first.
     #[arg(required = true, value_name = "TOKENIZER_OR_SWEEP")]
     pub subjects: Vec<PathBuf>,
-    /// Images to measure tokenizers on, all of them: a folder, a WebDataset .tar, a Hugging Face
-    /// .parquet, or a folder of these [default: the protocol's validation images]. With a sweep: the
-    /// training images, as in `pixtok train`
-    #[arg(long, value_name = "PATH")]
+    /// Images to measure on; with a sweep, the training images [default: the protocol's]
+    ///
+    /// A folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these. All of them are
+    /// measured. Without it, the images are the validation images of the protocol, as many as its
+    /// eval.max_images says. With a sweep it replaces data.train, as in `pixtok train`.
+    #[arg(long, value_name = "PATH", help_heading = IMAGES)]
     pub data: Option<PathBuf>,
-    /// With a sweep: validation images, instead of data.val
-    #[arg(long, value_name = "PATH")]
-    pub val_data: Option<PathBuf>,
     /// Which images of --data to use.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = IMAGES)]
     pub pick: PickArgs,
-    /// Prepare the images, and batch them, as this config or run folder says [default: as the first
-    /// run among the tokenizers]
-    #[arg(long, value_name = "CONFIG")]
+    /// Prepare images as this config or run does [default: as the first run that is given]
+    ///
+    /// It also states the batch size and, without --data, which images are measured. A sweep has its
+    /// base instead.
+    #[arg(long, value_name = "CONFIG", help_heading = IMAGES)]
     pub protocol: Option<PathBuf>,
-    /// With a sweep: override a value of the base, for all arms: `key=value`, as in `pixtok train`.
-    /// Repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub overrides: Vec<String>,
-    /// With a sweep: the seeds, separated by commas, instead of its own
-    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
-    pub seeds: Vec<u64>,
-    /// The images on the report's pictures, by their names, separated by commas [default: up to 8
-    /// with much detail]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    /// Images on the report's pictures, separated by commas [default: up to 8 with much detail]
+    ///
+    /// By their names, as in --per-image of `pixtok eval`.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = IMAGES)]
     pub images: Vec<String>,
-    /// Folder of the comparison [default: checkpoints/ and the sweep's name, or
-    /// checkpoints/compared- and the names of the tokenizers]
-    #[arg(long, value_name = "DIR")]
+    /// Validation images, instead of data.val
+    #[arg(long, value_name = "PATH", help_heading = SWEEP)]
+    pub val_data: Option<PathBuf>,
+    /// Override a value of the base for all arms, as in `pixtok train`; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE", help_heading = SWEEP)]
+    pub overrides: Vec<String>,
+    /// Seeds, separated by commas, instead of the sweep's own
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',', help_heading = SWEEP)]
+    pub seeds: Vec<u64>,
+    /// What is measured.
+    #[command(flatten, next_help_heading = "Measures")]
+    pub measures: MeasureArgs,
+    /// Folder of the comparison [default: checkpoints/ and a name]
+    ///
+    /// The name is that of the sweep, or `compared-` and the names of the tokenizers.
+    #[arg(long, value_name = "DIR", help_heading = WORK)]
     pub out: Option<PathBuf>,
     /// Check everything, print what would run, and stop
-    #[arg(long)]
+    #[arg(long, help_heading = WORK)]
     pub dry_run: bool,
-    /// Trainings or evaluations that run at the same time, each in its own process [default: one per
-    /// device]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Jobs that run at the same time, each in its own process [default: one per device]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = WORK)]
     pub jobs: Option<u32>,
     /// Devices, separated by commas
-    #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto")]
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto", help_heading = WORK)]
     pub devices: Vec<DeviceChoice>,
-    /// CPU threads of libtorch in each process [default: the number of processors divided by --jobs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096))]
+    /// CPU threads of libtorch in each process [default: processors divided by --jobs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), help_heading = WORK)]
     pub threads: Option<i32>,
-    /// What is measured.
-    #[command(flatten)]
-    pub measures: MeasureArgs,
 }
 
 /// Arguments of `pixtok reconstruct`.

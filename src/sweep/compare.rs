@@ -93,7 +93,12 @@ fn plan(options: &CompareOptions) -> Result<Plan> {
         return Err(Misuse(words.to_owned()).into());
     }
     let [path] = &subjects[..] else { return given::plan(subjects, changes, protocol.as_deref()) };
-    let path = &shipped::comparison(path)?;
+    let path = &shipped::comparison(path).map_err(|error| {
+        Misuse(format!(
+            "{error}; to compare tokenizers as they are, give run folders, model folders, adapters (.toml) and \
+             folders of reconstructions"
+        ))
+    })?;
     match Subject::at(path)? {
         Subject::Sweep => {
             if let Some(protocol) = protocol {

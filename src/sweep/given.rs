@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tch::Device;
 
 use super::plan::{Changes, Recipe};
 use super::problems::Problems;
 use super::subject::Subject;
 use super::{Plan, PlannedArm, Source};
 use crate::config::{Config, shipped};
-use crate::run::Run;
+use crate::run::{Found, ModelChoice, Run, Tell};
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 
@@ -24,7 +25,7 @@ const MOST_LETTERS: usize = 80;
 /// [`Misuse`]: what cannot be compared, options that only a sweep has, or no protocol.
 pub(super) fn plan(paths: &[PathBuf], changes: &Changes, protocol: Option<&Path>) -> Result<Plan> {
     let mut problems = Problems::default();
-    problems.keep(without_a_sweeps(changes));
+    without_a_sweeps(changes, &mut problems);
     let mut seen = HashSet::new();
     for path in paths {
         let subject = problems.keep(Subject::at(path));
@@ -69,23 +70,19 @@ pub(super) fn plan(paths: &[PathBuf], changes: &Changes, protocol: Option<&Path>
 }
 
 /// Refuses what only a sweep has.
-fn without_a_sweeps(changes: &Changes) -> Result<(), Misuse> {
+fn without_a_sweeps(changes: &Changes, problems: &mut Problems) {
     let only = "belongs to a sweep, and these tokenizers are compared as they are";
+    let mut refuse = |words: String| problems.keep(Err::<(), _>(Misuse(words)));
     if let Some(path) = &changes.val_data {
         let path = path.display();
-        return Err(Misuse(format!(
-            "--val-data {only}; give the images to measure them on with --data {path}"
-        )));
+        refuse(format!("--val-data {only}; give the images to measure them on with --data {path}"));
     }
     if let Some(first) = changes.overrides.first() {
-        return Err(Misuse(format!(
-            "--set {first} {only}; to prepare images differently, give a config with --protocol"
-        )));
+        refuse(format!("--set {first} {only}; to prepare images differently, give a config with --protocol"));
     }
     if !changes.seeds.is_empty() {
-        return Err(Misuse(format!("--seeds {only}; leave it out")));
+        refuse(format!("--seeds {only}; leave it out"));
     }
-    Ok(())
 }
 
 /// The config that states how images are prepared, and which ones without `--data`.
@@ -110,6 +107,10 @@ fn recipe(paths: &[PathBuf], protocol: Option<&Path>) -> Result<Recipe> {
         return Ok(Recipe { path: path.to_owned(), config });
     }
     let Some(run) = paths.iter().find(|path| Run::is_one(path)) else {
+        // A folder that is neither a run nor reconstructions is the likelier mistake.
+        for path in paths.iter().filter(|path| path.is_dir()) {
+            Found::open(path, ModelChoice::default(), Device::Cpu, Tell::to(&|_| ()))?;
+        }
         return Err(Misuse(
             "no run or model folder is among them, so nothing states how images are prepared; give a config with \
              --protocol, and the images with --data if that config's own validation images are not meant"
@@ -121,9 +122,16 @@ fn recipe(paths: &[PathBuf], protocol: Option<&Path>) -> Result<Recipe> {
 }
 
 /// A name for each path: that of its folder or file, with as many of the folders around it as are
-/// needed to tell them apart.
+/// needed to tell them apart. An adapter keeps its ending only if a folder is called like it.
 fn names(paths: &[PathBuf]) -> Vec<String> {
-    let parts: Vec<Vec<String>> = paths.iter().map(|path| parts(path)).collect();
+    let folders: Vec<Vec<String>> =
+        paths.iter().filter(|path| path.is_dir()).map(|path| parts(path, false)).collect();
+    let of_path = |path: &PathBuf| {
+        let parts = |with_ending| parts(path, with_ending);
+        let clashes = !path.is_dir() && folders.iter().any(|other| other[0] == parts(false)[0]);
+        parts(clashes)
+    };
+    let parts: Vec<Vec<String>> = paths.iter().map(of_path).collect();
     let mut depths = vec![1; paths.len()];
     let name = |at: usize, depth: usize| {
         let mut own: Vec<&str> = parts[at].iter().take(depth).map(String::as_str).collect();
@@ -145,9 +153,9 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
 }
 
 /// The names on the way to a path, the last one first, as far as a folder can be called so.
-fn parts(path: &Path) -> Vec<String> {
+fn parts(path: &Path, with_ending: bool) -> Vec<String> {
     let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let whole = if whole.is_dir() { whole } else { whole.with_extension("") };
+    let whole = if with_ending || whole.is_dir() { whole } else { whole.with_extension("") };
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
     let names = whole.iter().rev().map(|part| {
         let part = part.to_string_lossy();
@@ -271,6 +279,13 @@ mod tests {
             (both, changed(|changes| changes.seeds = vec![1]), None, &["--seeds", "leave it out"]),
             (
                 both,
+                changed(|changes| (changes.seeds, changes.val_data) = (vec![1], Some("v".into()))),
+                None,
+                &["2 problems", "--seeds", "--val-data"],
+            ),
+            (&["one"], none.clone(), None, &["it holds runs", "run"]),
+            (
+                both,
                 changed(|changes| changes.overrides = vec!["data.resize=9".into()]),
                 None,
                 &["--set data.resize=9", "--protocol"],
@@ -304,7 +319,7 @@ mod tests {
             super::names(&paths)
         };
         assert_eq!(named(&["a/x/run", "b/x/run", "c/run"]), ["a-x-run", "b-x-run", "c-run"]);
-        assert_eq!(named(&["d/cosmos", "d/cosmos.toml"]), ["cosmos", "cosmos-2"]);
+        assert_eq!(named(&["d/cosmos", "d/cosmos.toml"]), ["cosmos", "cosmos.toml"]);
         assert_eq!(numbered(["a", "a-2", "a"].map(str::to_owned).to_vec()), ["a", "a-2", "a-3"]);
         let long = vec!["n".repeat(50); 3];
         assert_eq!(name_of(&long), format!("{} and 2 more", long[0]));
