@@ -89,18 +89,19 @@ fn a_refused_job_leaves_nothing() {
     let nothing = list("nothing.jsonl", &[""]);
     let gone = list("gone.jsonl", &["{\"path\": \"no/where.jpg\"}"]);
     let full = text(&export.path("no/where.jpg"));
-    for (data, code, part) in [
-        (&twice, 2, "two images have the key \"a\""),
-        (&nothing, 2, "the input has no images"),
+    for (name, data, code, part) in [
+        ("keys", &twice, 2, "two images have the key \"a\""),
+        ("empty", &nothing, 2, "the input has no images"),
         // The file that was looked for is named in full.
-        (&gone, 6, full.as_str()),
+        ("gone", &gone, 6, full.as_str()),
     ] {
-        for share in [&[][..], &["--val-share", "0.001"]] {
+        for (share, sets) in [(&[][..], "one"), (&["--val-share", "0.001"], "two")] {
             let args = [&["--format", "npy", "--data", data], share].concat();
-            let output = export.try_encode("fsq", "out", &args);
+            let out = format!("{name}-{sets}");
+            let output = export.try_encode("fsq", &out, &args);
             assert_eq!(output.status.code(), Some(code), "{args:?}: {}", said(&output));
             assert!(said(&output).contains(part), "{args:?}: {}", said(&output));
-            let out = export.path("out");
+            let out = export.path(&out);
             let left = if out.exists() { contents(&out) } else { BTreeMap::new() };
             assert!(left.is_empty(), "{args:?}: {:?}", left.keys());
         }
