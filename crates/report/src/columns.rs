@@ -14,9 +14,17 @@ pub(super) struct Column {
     pub of_own_images: bool,
     /// One cell per arm.
     pub cells: Vec<Option<Cell>>,
-    /// The content of all cells, if it is the same for several arms and does not rank them. Such a
-    /// column is not shown; a line below the tables has it.
-    pub same: Option<String>,
+    /// What all arms that have the figure have in common, if there are several and it does not rank
+    /// them. Such a column is not shown; a line below the tables has it.
+    pub same: Option<Same>,
+}
+
+/// A content that several arms have in common.
+#[derive(Debug, PartialEq)]
+pub(super) struct Same {
+    pub words: String,
+    /// Whether no evaluated arm lacks it.
+    pub all: bool,
 }
 
 /// The printed figure of an arm.
@@ -104,25 +112,31 @@ fn column(comparison: &Comparison, definition: &'static Definition, ranking: &Ra
     Some(Column { definition, of_own_images, cells, same })
 }
 
-/// The content of all cells of evaluated arms, if there are several and they are printed alike.
-fn same(comparison: &Comparison, cells: &[Option<Cell>]) -> Option<String> {
-    let evaluated = |arm: usize| comparison.arms[arm].runs.iter().any(|run| !run.figures.is_empty());
-    let mut shown = cells.iter().enumerate().filter(|(arm, _)| evaluated(*arm)).map(|(_, cell)| cell);
-    let first = shown.next()?.as_ref()?.words();
+/// The content of all cells, if there are several and they are printed alike.
+fn same(comparison: &Comparison, cells: &[Option<Cell>]) -> Option<Same> {
+    let mut shown = cells.iter().flatten().map(Cell::words);
+    let words = shown.next()?;
     let mut others = 0;
-    for cell in shown {
+    for other in shown {
         others += 1;
-        if cell.as_ref().map(Cell::words).as_ref() != Some(&first) {
+        if other != words {
             return None;
         }
     }
-    (others > 0).then_some(first)
+    let lacks = |arm: usize| {
+        let evaluated = comparison.arms[arm].runs.iter().any(|run| !run.figures.is_empty());
+        evaluated && cells[arm].is_none()
+    };
+    (others > 0).then(|| Same { words, all: !(0..cells.len()).any(lacks) })
 }
 
-/// Lists the columns that are hidden because all arms have the same in them: `images 129,
-/// codebook_size 1,000`. Empty if there are none.
-pub(super) fn same_words<'a>(columns: impl Iterator<Item = &'a Column>) -> String {
-    let said = |column: &Column| Some(format!("{} {}", column.definition.name, column.same.as_ref()?));
+/// Lists what arms have in common in hidden columns: `images 129, codebook_size 1,000`. With `all`,
+/// what no evaluated arm lacks, otherwise the rest. Empty if there is none.
+pub(super) fn same_words<'a>(columns: impl Iterator<Item = &'a Column>, all: bool) -> String {
+    let said = |column: &Column| {
+        let same = column.same.as_ref().filter(|same| same.all == all)?;
+        Some(format!("{} {}", column.definition.name, same.words))
+    };
     columns.filter_map(said).collect::<Vec<_>>().join(", ")
 }
 
@@ -249,15 +263,17 @@ mod tests {
         let figures = |rate: Value| json!({"psnr_db": 27.0, "images": 129, "bits_per_pixel": rate});
         let comparison = fixture::comparison(&[
             ("a", "s", &[figures(json!(0.5))]),
-            ("b", "s", &[figures(Value::Null)]),
+            ("b", "s", &[figures(json!(0.5))]),
+            ("folder", "s", &[figures(Value::Null)]),
             ("failed", "s", &[json!({})]),
         ]);
         let columns = columns(&comparison);
-        let same: Vec<_> = columns.iter().map(|column| column.same.as_deref()).collect();
-        assert_eq!(same, [Some("129"), None, None], "the headline stays, and so does what one lacks");
-        assert_eq!(same_words(columns.iter()), "images 129");
+        let hidden: Vec<_> = columns.iter().map(|column| column.same.is_some()).collect();
+        assert_eq!(hidden, [true, false, true], "the headline stays");
+        assert_eq!(same_words(columns.iter(), true), "images 129");
+        assert_eq!(same_words(columns.iter(), false), "bits_per_pixel 0.5000", "one lacks it");
         let alone = fixture::comparison(&[("a", "s", &[figures(json!(0.5))])]);
-        assert_eq!(same_words(super::columns(&alone).iter()), "", "one arm has nothing in common");
+        assert_eq!(same_words(super::columns(&alone).iter(), true), "", "one arm has nothing in common");
     }
 
     #[test]

@@ -52,7 +52,8 @@ pub fn summary_csv(comparison: &Comparison) -> Result<Vec<u8>, ::csv::Error> {
     const PLACE: [&str; 7] = ["arm", "series", "trained_here", "group", "rank", "n", "parameters"];
     const DIFFERENCE: [&str; 5] =
         ["to_best", "to_best_low", "to_best_high", "to_best_over", "level_with_best"];
-    let (names, ranking) = (names(comparison), Ranking::of(comparison));
+    let (mut names, ranking) = (names(comparison), Ranking::of(comparison));
+    names.retain(|name| (0..comparison.arms.len()).any(|arm| summary(comparison, arm, name).is_some()));
     let figures = names.iter().flat_map(|name| [name.clone(), format!("{name}_sd")]);
     let mut writer = ::csv::Writer::from_writer(vec![]);
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
@@ -164,7 +165,7 @@ mod tests {
                 "f",
                 &[json!({"psnr_db": 30.0, "encode_images_per_sec": 9, "encode_images_least_per_sec": 8})],
             ),
-            ("a", "s", &[figures(26.0), figures(27.0)]),
+            ("a", "s", &[figures(26.0), json!({"psnr_db": 27.0, "bits_per_pixel": 0.5, "ms_ssim": null})]),
             ("b", "s", &[figures(27.25), figures(27.25)]),
         ]);
         comparison.arms[0].runs[0].seed = None;
@@ -186,7 +187,7 @@ mod tests {
             )
         );
         assert!(self::text(&comparison).starts_with(
-            "arm,series,seed,psnr_db,bits_per_pixel,encode_images_per_sec,encode_images_least_per_sec,failure"
+            "arm,series,seed,psnr_db,ms_ssim,bits_per_pixel,encode_images_per_sec,encode_images_least_per_sec,failure"
         ));
     }
 

@@ -9,9 +9,9 @@ use super::ranking::Ranking;
 use crate::definition::Better;
 
 /// What precedes the table: how it is used.
-const HEAD: &str = "% Made by pixtok compare. It needs booktabs:\n\
+const HEAD: &str = "% Made by pixtok compare. A table that is too wide for its page is made smaller:\n\
     %   \\documentclass{article}\n\
-    %   \\usepackage{booktabs}\n\
+    %   \\usepackage{booktabs,graphicx}\n\
     %   \\begin{document}\n\
     %   \\input{results}\n\
     %   \\end{document}\n";
@@ -24,6 +24,7 @@ pub fn latex(comparison: &Comparison) -> String {
     let mut text = HEAD.to_owned();
     text += "\\begin{table}\n\\centering\n\\small\n\\setlength{\\tabcolsep}{4pt}\n";
     let _ = writeln!(text, "\\caption{{{}}}", caption(comparison, &table));
+    text += "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n";
     let _ = writeln!(text, "\\begin{{tabular}}{{l{}}}", "r".repeat(table.columns.len()));
     let heads = std::iter::once("arm".to_owned()).chain(table.columns.iter().map(head));
     let _ = writeln!(text, "\\toprule\n{} \\\\", heads.collect::<Vec<_>>().join(" & "));
@@ -40,7 +41,7 @@ pub fn latex(comparison: &Comparison) -> String {
             let _ = writeln!(text, "{} \\\\", row.collect::<Vec<_>>().join(" & "));
         }
     }
-    text + "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+    text + "\\bottomrule\n\\end{tabular}}\n\\end{table}\n"
 }
 
 fn caption(comparison: &Comparison, table: &MainTable) -> String {
@@ -147,11 +148,11 @@ mod tests {
              \\midrule\n\
              \\multicolumn{6}{l}{\\emph{not trained here, not ranked}} \\\\\n\
              50\\% \\& more & -- & unknown & 30.00 & -- & 1 \\\\\n\
-             \\bottomrule\n\\end{tabular}\n\\end{table}\n"
+             \\bottomrule\n\\end{tabular}}\n\\end{table}\n"
         );
         let before = text.split_once("\\begin{tabular}").unwrap().0;
         assert!(before.contains("\\caption{fsq-vs-vq. Means over $n$ seeds $\\pm$"), "{before}");
-        assert!(before.contains("\\usepackage{booktabs}"), "{before}");
+        assert!(before.contains("\\usepackage{booktabs,graphicx}"), "{before}");
     }
 
     #[test]

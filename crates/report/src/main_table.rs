@@ -50,14 +50,23 @@ pub(super) struct Block {
     pub arms: Vec<usize>,
 }
 
-/// What all arms have in common in the tables of details, without what the main table's line says.
+/// A sentence on what all arms have in common in the tables of details, and one on what those have in
+/// common that have it, without what the main table's line says. Empty if there is neither.
 pub(super) fn same_in_details(comparison: &Comparison, columns: &[Column]) -> String {
-    let others = columns.iter().filter(|column| {
-        let name = column.definition.name;
-        name == "codebooks" || !FIGURES.contains(&name)
-    });
-    let said = [words::parameters(comparison), same_words(others)];
-    said.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(", ")
+    let others = || {
+        columns.iter().filter(|column| {
+            let name = column.definition.name;
+            name == "codebooks" || !FIGURES.contains(&name)
+        })
+    };
+    let for_all = [words::parameters(comparison), same_words(others(), true)];
+    let for_all = for_all.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(", ");
+    let said = [
+        ("The same for all arms", for_all),
+        ("The same for all arms that have it", same_words(others(), false)),
+    ];
+    let said = said.into_iter().filter(|(_, words)| !words.is_empty());
+    said.map(|(start, words)| format!("{start}: {words}.")).collect::<Vec<_>>().join(" ")
 }
 
 /// The difference of an arm to the best one of its rate.
@@ -75,8 +84,9 @@ impl MainTable {
                 column.definition.name != "codebooks" || column.same.is_none() && has_several(column)
             })
             .collect();
+        let for_all = |column: &Column| column.same.as_ref().is_some_and(|same| same.all);
         let mut shown: Vec<MainColumn> =
-            figures.iter().filter(|column| column.same.is_none()).map(|column| of_figure(column)).collect();
+            figures.iter().filter(|column| !for_all(column)).map(|column| of_figure(column)).collect();
         if let Some(rates) = shown.iter_mut().find(|column| column.name == "bits_per_pixel") {
             let unknown =
                 |(arm, cell): &(usize, &mut Option<Cell>)| cell.is_none() && !ranking.without.contains(arm);
@@ -89,7 +99,7 @@ impl MainTable {
         }
         let (differences, note) = differences(comparison, ranking);
         shown.extend(differences);
-        let mut same = same_words(figures.into_iter()).replace("codebook_size", "K");
+        let mut same = same_words(figures.into_iter(), true).replace("codebook_size", "K");
         match seeds(comparison, ranking) {
             Seeds::Same(count) => {
                 same += &format!("{}n {count}", if same.is_empty() { "" } else { ", " });
@@ -306,7 +316,10 @@ mod tests {
         assert_eq!(names(&table), ["psnr_db", "to the best"]);
         assert_eq!(table.same, "K 1,000, bits_per_pixel 0.6250, usage 0.5000, n 1");
         let details = same_in_details(&comparison, &columns(&comparison));
-        assert_eq!(details, "parameters 250,123, codebooks 1", "nothing is said twice");
+        assert_eq!(
+            details, "The same for all arms: parameters 250,123, codebooks 1.",
+            "nothing is said twice"
+        );
         assert_eq!((table.blocks.len(), table.blocks[0].title.as_str()), (1, ""));
         assert_eq!(printed(&table, "to the best"), ["best", "−0.50"]);
         assert_eq!(table.note, "To the best: the difference in psnr_db to the best arm.");

@@ -13,12 +13,19 @@ use crate::definition::Better;
 #[must_use]
 pub fn markdown(comparison: &Comparison) -> String {
     let (columns, ranking) = (columns(comparison), Ranking::of(comparison));
-    let mut text = format!("# {}\n\n{}\n", escape(&comparison.name), escape(&words::in_short(comparison)));
+    let mut text = format!("# {}\n\n", escape(&comparison.name));
+    for (at, sentence) in words::in_short(comparison).iter().enumerate() {
+        let _ = writeln!(text, "{}{}", ["", "\n- ", "- "][at.min(2)], escape(sentence));
+    }
     text += &main_table(comparison, &MainTable::of(comparison, &columns, &ranking));
+    // Parameters are a column of the first table only.
+    let arms = &comparison.arms;
+    let mut sized = arms.iter().any(|arm| arm.parameters != arms[0].parameters);
     for group in Group::ALL {
         let shown: Vec<_> = group.of(&columns).into_iter().filter(|column| column.same.is_none()).collect();
         if !shown.is_empty() {
-            let _ = write!(text, "\n## {}\n\n{}", group.title(), table(comparison, &shown));
+            let _ = write!(text, "\n## {}\n\n{}", group.title(), table(comparison, &shown, sized));
+            sized = false;
         }
     }
     text += &beneath(comparison, &columns);
@@ -70,16 +77,14 @@ fn main_table(comparison: &Comparison, table: &MainTable) -> String {
     text
 }
 
-/// A table of details. Parameters are its second column where arms differ in them.
-fn table(comparison: &Comparison, columns: &[&Column]) -> String {
-    let arms = &comparison.arms;
-    let sized = arms.iter().any(|arm| arm.parameters != arms[0].parameters);
+/// A table of details. If it is `sized`, parameters are its second column.
+fn table(comparison: &Comparison, columns: &[&Column], sized: bool) -> String {
     let heads = columns
         .iter()
         .map(|column| head(column.definition.name, column.definition.better, column.of_own_images));
     let first = ["arm", "parameters"].into_iter().take(if sized { 2 } else { 1 }).map(str::to_owned);
     let mut text = head_rows(&first.chain(heads).collect::<Vec<_>>());
-    for (at, arm) in arms.iter().enumerate() {
+    for (at, arm) in comparison.arms.iter().enumerate() {
         let mut row = vec![escape(&arm.name)];
         if sized {
             row.push(arm.parameters.map_or_else(|| "—".to_owned(), |count| number(count as f64, 0)));
@@ -136,7 +141,7 @@ fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     }
     let same = same_in_details(comparison, columns);
     if !same.is_empty() {
-        text += &format!("\nThe same for all arms: {}.\n", escape(&same));
+        text += &format!("\n{}\n", escape(&same));
     }
     let absences = absences(comparison);
     text += &list("Absent", absences.iter().map(|absence| escape(&absence_words(absence))));

@@ -83,8 +83,8 @@ fn said(comparison: &Comparison, of: impl Fn(&Run) -> Vec<String>) -> Vec<Said> 
     texts.into_iter().map(line).collect()
 }
 
-/// A summary in plain text: what was compared, what was best, what failed.
-pub(super) fn in_short(comparison: &Comparison) -> String {
+/// A summary in plain text, sentence by sentence: what was compared, what was best, what failed.
+pub(super) fn in_short(comparison: &Comparison) -> Vec<String> {
     let ranking = Ranking::of(comparison);
     let mut sentences = vec![scope(comparison)];
     if let Some(headline) = ranking.headline {
@@ -93,7 +93,7 @@ pub(super) fn in_short(comparison: &Comparison) -> String {
         sentences.extend(foreign(comparison, &ranking, headline));
     }
     sentences.extend(failed(comparison));
-    sentences.join(" ")
+    sentences
 }
 
 /// The number of parameters, if it is the same for several arms: `parameters 250,123`. Otherwise
@@ -292,6 +292,10 @@ mod tests {
         Pair { figure: "psnr_db".into(), arms: arms.map(str::to_owned), difference, interval: Some(interval) }
     }
 
+    fn joined(comparison: &Comparison) -> String {
+        in_short(comparison).join(" ")
+    }
+
     #[test]
     fn the_summary_counts_and_ranks() {
         let figures = |db: f64| json!({"psnr_db": db, "images": 1290});
@@ -305,7 +309,7 @@ mod tests {
             pair(["b", "c"], 7.2, 0.1, Sample::Seeds(2)),
         ];
         assert_eq!(
-            in_short(&comparison),
+            joined(&comparison),
             "3 arms in 2 series, 2 seeds each, evaluated on 1,290 images. Best mean psnr_db: b with 27.25 ± 0.07 dB, \
              level with a; c is behind (−7.20 dB). Level means that the 95 % interval of the difference holds 0 \
              (Student's t over 2 seeds)."
@@ -322,7 +326,7 @@ mod tests {
         let mut comparison = fixture::comparison(&arms);
         let to = |at: usize| pair(["arm-0", &names[at]], at as f64, 0.5, Sample::Images(1290));
         comparison.pairs = (1..9).map(to).collect();
-        let words = in_short(&comparison);
+        let words = joined(&comparison);
         let behind = "arm-0 with 30.00 dB; behind: arm-1 (−1.00 dB), arm-2, arm-3, arm-4, arm-5, arm-6 and 2 others. \
                       Level means that the 95 % interval of the difference holds 0 (bootstrap over 1,290 images of \
                       one seed; another seed may change more).";
@@ -341,7 +345,7 @@ mod tests {
         for arm in [2, 3] {
             comparison.arms[arm].runs[0].seed = None;
         }
-        let words = in_short(&comparison);
+        let words = joined(&comparison);
         let said = "At 0.500 bits per pixel, psnr_db: a with 27.00 dB. At 1.000 bits per pixel, psnr_db: b with \
                     28.00 dB. Not trained here, so not ranked: cosmos with 31.00 dB (0.062 bits per pixel); folder \
                     with 33.00 dB (rate unknown).";
@@ -365,7 +369,7 @@ mod tests {
         let lines: Vec<String> = left_out(&comparison).iter().map(Said::line).collect();
         assert_eq!(lines, ["all.png: broken PNG", "a, seed 1; b, seed 0: x.png: broken PNG"]);
         assert_eq!(notes(&comparison)[0].line(), "b, seed 0: it is green");
-        let words = in_short(&comparison);
+        let words = joined(&comparison);
         assert!(
             words
                 .contains("evaluated on 8 to 9 images; means over images are over the 8 that all arms have."),
@@ -376,14 +380,14 @@ mod tests {
     #[test]
     fn one_arm_of_one_seed_ranks_nothing() {
         let comparison = fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0, "images": 1})])]);
-        assert_eq!(in_short(&comparison), "1 arm, 1 seed, evaluated on 1 image. psnr_db: a with 27.00 dB.");
+        assert_eq!(joined(&comparison), "1 arm, 1 seed, evaluated on 1 image. psnr_db: a with 27.00 dB.");
     }
 
     #[test]
     fn arms_of_other_rates_are_not_behind() {
         let figures = |db: f64, rate: f64| json!({"psnr_db": db, "bits_per_pixel": rate});
         let words = |rates: [f64; 2]| {
-            in_short(&fixture::comparison(&[
+            joined(&fixture::comparison(&[
                 ("a", "s", &[figures(27.0, rates[0])]),
                 ("b", "s", &[figures(28.0, rates[1])]),
             ]))
@@ -403,7 +407,7 @@ mod tests {
             ("b", "s", &[figures(27.004)]),
             ("c", "s", &[figures(26.0)]),
         ]);
-        let words = in_short(&comparison);
+        let words = joined(&comparison);
         assert!(words.contains("b with 27.00 dB, level with a; c is behind"), "{words}");
     }
 
@@ -414,7 +418,7 @@ mod tests {
             fixture::comparison(&[("a", "s", &[json!({"psnr_db": 27.0}), json!({})]), ("b", "s", none)]);
         comparison.arms[0].runs[1].failure = Some("loss is NaN".into());
         comparison.arms[1].runs[0].failure = Some("out of memory".into());
-        let words = in_short(&comparison);
+        let words = joined(&comparison);
         assert!(words.starts_with("2 arms in 1 series, 1 to 2 seeds each."), "{words}");
         let failed = "2 of 3 runs failed, among them all of b; the means of a are over the remaining \
                       seeds.";

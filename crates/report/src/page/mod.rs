@@ -29,7 +29,7 @@ use pixtok_images::picture::Picture;
 #[template(path = "page.html")]
 struct Page<'a> {
     comparison: &'a Comparison,
-    in_short: String,
+    in_short: Vec<String>,
     /// The width of the longest arm name, in digits, including its marker.
     name_width: usize,
     failures: Vec<words::Failure<'a>>,
@@ -41,7 +41,7 @@ struct Page<'a> {
     /// What all arms have in common in the other tables.
     same: String,
     /// How to read the tables.
-    reading: Vec<&'static str>,
+    reading: String,
     absences: Vec<String>,
     /// The meaning of the mark on columns that are over each evaluation's own images; empty if
     /// there are none.
@@ -79,7 +79,10 @@ pub fn html(
     let page = Page {
         comparison,
         // Non-breaking spaces keep a spread on the same line as its mean, and a unit at its number.
-        in_short: words::in_short(comparison).replace(" ± ", "\u{a0}±\u{a0}").replace(" dB", "\u{a0}dB"),
+        in_short: words::in_short(comparison)
+            .into_iter()
+            .map(|sentence| sentence.replace(" ± ", "\u{a0}±\u{a0}").replace(" dB", "\u{a0}dB"))
+            .collect(),
         name_width: 2 + comparison.arms.iter().map(|arm| arm.name.chars().count()).max().unwrap_or(0),
         failures: words::failures(comparison),
         main: tables::main_table(comparison, &looks, &main),
@@ -87,7 +90,7 @@ pub fn html(
         same_in_main: main.same,
         tables: tables::tables(comparison, &looks, &columns),
         same: same_in_details(comparison, &columns),
-        reading: words::reading(&columns),
+        reading: words::reading(&columns).join(" "),
         absences: absences(comparison).iter().map(absence_words).collect(),
         own_images: if columns.iter().any(|column| column.of_own_images) { words::OWN_MEANING } else { "" },
         left_out: words::left_out(comparison).iter().map(words::Said::line).collect(),
