@@ -212,7 +212,7 @@ fn a_share_of_even_use_is_the_threshold_of_every_batch_and_size() {
         }
         (vq.codebook, vq.counts)
     };
-    for codebook_size in [32, 64] {
+    for codebook_size in [16, 32] {
         let config = || Config { codebook_size, ..config() };
         // 70 vectors in a step; both numbers are exact in float32.
         let even = 70.0 / codebook_size as f64;
