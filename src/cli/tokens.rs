@@ -219,9 +219,9 @@ pub struct IdArgs {
     /// --format raw also chooses its number type by it, as OLMo-core does.
     #[arg(long, value_name = "N")]
     pub vocab_size: Option<u64>,
-    /// Number type, where a format leaves the choice: u16 or i32 [default: u16 if ids fit]
+    /// u16 or i32, where the format leaves the choice [default: u16 if ids fit]
     ///
-    /// i32 reads the same as uint32. The default is u16 if the largest id is below 65499; with raw
+    /// The number type of ids. i32 reads the same as uint32. The default is u16 if the largest id is below 65499; with raw
     /// and --vocab-size, u16 if that size is at most 65536.
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<Dtype>,

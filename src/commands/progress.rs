@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tell;
-use crate::export::{Progress, Skipped, Watch};
+use crate::export::{Progress, Watch};
 use crate::logger::Verbosity;
 use crate::run::Meter;
 
@@ -120,8 +120,8 @@ impl State {
                     own = self.take_screen();
                 }
                 if let Some(bar) = &own {
-                    bar.set_position(pace.done);
                     bar.set_message(self.words(&pace, elapsed));
+                    bar.set_position(pace.done);
                     bar.tick();
                 }
             } else if elapsed >= next_line {
@@ -248,10 +248,10 @@ impl Watch for Bar {
             shown.set(progress.samples);
             shown.remark(speed(progress));
         }
-        for Skipped { key, reason, .. } in &progress.newly_skipped {
+        for skipped in &progress.newly_skipped {
             self.named += 1;
             if self.named <= MOST_NAMED {
-                line(&format!("skipped {key}: {reason}"));
+                line(&format!("skipped {}", skipped.in_words()));
             } else if self.named == MOST_NAMED + 1 {
                 line("more are skipped; the set's list, skipped.jsonl, will name them all");
             }

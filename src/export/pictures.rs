@@ -35,7 +35,7 @@ pub fn share_kept(sidecar: &Sidecar, kept: f64) -> String {
         return "all of their area kept".to_owned();
     }
     let more = keeps_more(sidecar);
-    let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join(", ")) };
+    let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join("; ")) };
     format!("{:.1} % of their area kept on average{more}", 100.0 * kept)
 }
 

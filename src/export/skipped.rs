@@ -26,8 +26,9 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// The image, the reason and the file, for an error.
-    pub(super) fn in_words(&self) -> String {
+    /// The image, the reason and the file, for messages.
+    #[must_use]
+    pub fn in_words(&self) -> String {
         let path = self.path.as_ref().map_or_else(String::new, |path| format!(" ({path})"));
         format!("{}: {}{path}", self.key, self.reason)
     }

@@ -145,7 +145,7 @@ fn what_is_cut_is_said_and_the_default_cuts_little() {
     // 32 × 32 of 64 × 64, and of 64 × 128.
     let printed = encode("resized", "jsonl", &["--resize", "64"]);
     for printed in [printed, inspect("resized")] {
-        let part = "18.8 % of their area kept on average (encode without --resize to keep more, --fit whole keeps all)";
+        let part = "18.8 % of their area kept on average (encode without --resize to keep more; --fit whole keeps all)";
         assert!(printed.contains(part), "{printed}");
     }
     let output = export.try_encode("fsq", "resized", &["--format", "jsonl", "--data", &data]);
