@@ -157,7 +157,8 @@ fn shipped_configs_work_by_name_from_any_folder() {
     ended(&pixtok(&["configs"]), 0, &["quickstart-fsq ", "pixtok compare NAME", ROOT]);
     let printed = pixtok(&["configs", "quickstart-fsq"]);
     ended(&printed, 0, &["[quantizer]"]);
-    refused(&pixtok(&["configs", "none"]), 2, &["none of pixtok's own configs"]);
+    refused(&pixtok(&["configs", "quickstart-fqs"]), 2, &["did you mean \"quickstart-fsq\"?"]);
+    refused(&train("configs/quickstart-fsq.toml", &[]), 2, &["is given as quickstart-fsq"]);
     // A file of that name comes first.
     let text = String::from_utf8(printed.stdout).unwrap().replace("steps = 800", "steps = 801");
     fs::write(elsewhere.path().join("quickstart-fsq"), text).unwrap();

@@ -9,8 +9,8 @@ Examples:
   pixtok configs quickstart-fsq > mine.toml
   pixtok train quickstart-fsq --data ~/pictures
 
-The configs and their photographs are in the clone that pixtok was built from. In a command a file or
-folder of the same name comes first.";
+The configs and their photographs are in the clone that pixtok was built from. In a command a file
+or folder of the same name comes first.";
 
 /// Arguments of `pixtok configs`.
 #[derive(Debug, Args)]

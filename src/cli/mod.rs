@@ -97,16 +97,12 @@ pub enum Command {
 
 const TRAIN_HELP: &str = "\
 Examples:
-  pixtok train quickstart-fsq
   pixtok train quickstart-fsq --data ~/pictures --run checkpoints/pictures
+  pixtok train quickstart-fsq --data ~/pictures --dry-run --check-data
   pixtok train mine.toml --set train.steps=2000 --set 'quantizer.levels=[8,8,8]'
   pixtok train mine.toml --set 'quantizer={kind=\"vq\",codebook_size=512}'
-  pixtok train mine.toml --data ~/pictures --check-data --dry-run
   pixtok train --resume checkpoints/pictures
   pixtok train --resume checkpoints/pictures --set train.steps=4000
-  pixtok train --resume checkpoints/pictures --set optimizer.lr=5e-4
-
-`pixtok configs` lists the configs that work by name.
 
 Exit codes: 0 done, 1 failed, 2 misuse or bad config, 3 run folder in use, 4 a save failed,
 5 non-finite loss or weights, 6 too many bad images; 129, 130, 138, 140, 143 and 152 stopped by
@@ -135,69 +131,86 @@ Examples:
   pixtok reconstruct checkpoints/photos96-fsq photo.jpg
   pixtok reconstruct checkpoints/photos96-fsq ~/pictures --out reconstructed --sheet sheet.png";
 
+/// The heading of the flags of `pixtok train` about the run.
+const RUN: &str = "Run";
+
 /// Arguments of `pixtok train`.
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// The config, a TOML file, or the name of one that comes with pixtok (`pixtok configs`). Not
-    /// needed with --resume
+    /// A config (TOML), or the name of one of pixtok's own (`pixtok configs`)
+    ///
+    /// Not needed with --resume. A file or folder of that name comes first.
     #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Override a config value: `key=value`, with dots between tables. The value is TOML, or text
-    /// if it is not valid TOML. Repeatable
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    /// Override a value of the config: `key=value`, with dots between tables
+    ///
+    /// The value is TOML, or text if it is not valid TOML. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", help_heading = RUN)]
     pub overrides: Vec<String>,
-    /// Training images, instead of data.train: a folder, a WebDataset .tar, a Hugging Face
-    /// .parquet, or a folder of these. The config's validation images are then not used: give
-    /// --val-data, or a share of these images (data.val_share) is kept for validation
-    #[arg(long, value_name = "PATH")]
+    /// Training images, instead of data.train: a folder, tars or Parquet files
+    ///
+    /// A folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these. The config's
+    /// validation images are then not used: give --val-data, or a share of these images
+    /// (data.val_share) is kept for validation.
+    #[arg(long, value_name = "PATH", help_heading = IMAGES)]
     pub data: Option<PathBuf>,
     /// Validation images, instead of data.val
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = IMAGES)]
     pub val_data: Option<PathBuf>,
     /// Which of the training images to use, instead of data.split and data.image_column.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = IMAGES)]
     pub pick: PickArgs,
-    /// The split to validate on if Parquet files have several, instead of data.val_split
-    #[arg(long, value_name = "NAME")]
+    /// The split to validate on, instead of data.val_split
+    #[arg(long, value_name = "NAME", help_heading = IMAGES)]
     pub val_split: Option<String>,
+    /// Decode every image once before the training, and list those that cannot be used
+    ///
+    /// Training and validation images. With --dry-run nothing is trained; then the exit code is 6
+    /// if an image cannot be used.
+    #[arg(long, help_heading = IMAGES)]
+    pub check_data: bool,
     /// The run folder [default: checkpoints/ and the config's name]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = RUN)]
     pub run: Option<PathBuf>,
-    /// Resume the run in this folder from its newest complete checkpoint. The result is identical
-    /// bit for bit on the same processor and versions; on CUDA only with train.deterministic.
-    /// Config, device and thread count are taken from the run. A config or flags given as well must
-    /// agree with it, except for keys that may change (train.steps, data.train, optimizer.lr,
-    /// optimizer.clip_norm and others)
-    #[arg(long, value_name = "RUN")]
+    /// Go on with the run in this folder from its newest complete checkpoint
+    ///
+    /// The result is identical bit for bit on the same processor and versions; on CUDA only with
+    /// train.deterministic. Config, device and thread count are taken from the run. A config or
+    /// flags given as well must agree with it, except for keys that may change (train.steps,
+    /// data.train, optimizer.lr, optimizer.clip_norm and others).
+    #[arg(long, value_name = "RUN", help_heading = RUN)]
     pub resume: Option<PathBuf>,
-    /// With --resume: if the run has no complete checkpoint, start over at step 0 and discard its
-    /// logs
-    #[arg(long, requires = "resume")]
+    /// With --resume: start over if the run has no complete checkpoint
+    ///
+    /// It starts over at step 0 and discards its logs.
+    #[arg(long, requires = "resume", help_heading = RUN)]
     pub restart: bool,
-    /// With --resume: accept a thread count or kind of device that differs from the run's and so
-    /// rounds differently, and a checkpoint of an earlier version, which drew other noise
-    #[arg(long, requires = "resume")]
+    /// With --resume: accept what rounds differently
+    ///
+    /// A thread count or kind of device that differs from the run's, and a checkpoint of an earlier
+    /// version, which drew other noise.
+    #[arg(long, requires = "resume", help_heading = RUN)]
     pub accept_inexact: bool,
-    /// Start at step 0 from the weights of another run (its last raw weights) or of a model folder
-    /// from `pixtok export` or scripts/import_weights.py, with fresh optimizer moments
-    #[arg(long, value_name = "TOKENIZER", conflicts_with = "resume")]
+    /// Start from the weights of another run or of a model folder
+    ///
+    /// From step 0, with fresh optimizer moments. The weights are the last raw ones of a run, or
+    /// those of a folder that `pixtok export` or scripts/import_weights.py wrote.
+    #[arg(long, value_name = "TOKENIZER", conflicts_with = "resume", help_heading = RUN)]
     pub init_from: Option<PathBuf>,
-    /// LPIPS weights for loss.lpips and loss.features, made by scripts/convert_weights.py [default:
-    /// lpips-vgg.safetensors or lpips-alex.safetensors, by loss.network, in the folder that
-    /// PIXTOK_WEIGHTS names]
-    #[arg(long, value_name = "FILE")]
+    /// LPIPS weights for loss.lpips and loss.features [default: in PIXTOK_WEIGHTS]
+    ///
+    /// scripts/convert_weights.py makes them. The default is lpips-vgg.safetensors or
+    /// lpips-alex.safetensors, by loss.network, in the folder that PIXTOK_WEIGHTS names.
+    #[arg(long, value_name = "FILE", help_heading = RUN)]
     pub lpips_weights: Option<PathBuf>,
     /// Describe the run and the memory that it needs, and stop
-    #[arg(long)]
+    #[arg(long, help_heading = RUN)]
     pub dry_run: bool,
-    /// With --dry-run: also print the config with all defaults filled in. Then the whole output is
-    /// a config, in which the description is a comment
-    #[arg(long, requires = "dry_run")]
+    /// With --dry-run: also print the config with all defaults filled in
+    ///
+    /// The whole output is then a config, in which the description is a comment.
+    #[arg(long, requires = "dry_run", help_heading = RUN)]
     pub print_config: bool,
-    /// Decode every training and validation image once before the training, and list those that
-    /// cannot be used. With --dry-run only that
-    #[arg(long)]
-    pub check_data: bool,
     /// Where and how to compute.
     #[command(flatten)]
     pub compute: ComputeArgs,

@@ -9,10 +9,9 @@ use anyhow::{Context, Result};
 use super::print;
 use crate::cli::ConfigsArgs;
 use crate::config::shipped::{self, Shipped, ShippedKind};
-use pixtok_base::Misuse;
 
 /// The width of the list.
-const COLUMNS: usize = 110;
+const COLUMNS: usize = 120;
 
 /// Prints the list, or the file of a config.
 pub(super) fn run(args: &ConfigsArgs) -> Result<()> {
@@ -24,15 +23,8 @@ pub(super) fn run(args: &ConfigsArgs) -> Result<()> {
 
 /// The text of a shipped config of either kind.
 fn text_of(name: &str) -> Result<String> {
-    let comparisons = shipped::list(ShippedKind::Comparison)?;
-    let mut all = shipped::list(ShippedKind::Run)?.into_iter().chain(comparisons);
-    let wanted = name.strip_suffix(".toml").unwrap_or(name);
-    let Some(found) = all.find(|shipped| shipped.name == wanted) else {
-        return Err(
-            Misuse(format!("{name} is none of pixtok's own configs; pixtok configs lists them")).into()
-        );
-    };
-    fs::read_to_string(&found.path).with_context(|| format!("cannot read {}", found.path.display()))
+    let path = shipped::named(name)?.path;
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn listed() -> Result<String> {
@@ -52,10 +44,13 @@ fn listed() -> Result<String> {
     Ok(text)
 }
 
-/// The text cut between two words to `columns`.
+/// The text, if need be only up to a colon, or cut between two words to `columns`.
 fn cut(text: &str, columns: usize) -> String {
     if text.chars().count() <= columns {
         return text.to_owned();
+    }
+    if let Some((clause, _)) = text.split_once(": ").filter(|(clause, _)| clause.chars().count() <= columns) {
+        return clause.to_owned();
     }
     let start: String = text.chars().take(columns.saturating_sub(2)).collect();
     let words = start.rsplit_once(' ').map_or(&*start, |(words, _)| words);
@@ -84,7 +79,8 @@ mod tests {
         assert!(text_of("quickstart-fsq").unwrap().contains("[quantizer]"));
         assert!(text_of("yardstick.toml").unwrap().contains("[[arms]]"));
         assert!(text_of("quickstart").is_ok_and(|text| text.contains("base = ")));
-        assert!(text_of("nothing").unwrap_err().to_string().contains("pixtok configs"));
+        let misspelt = text_of("yardstik").unwrap_err().to_string();
+        assert!(misspelt.contains("did you mean \"yardstick\"?"), "{misspelt}");
     }
 
     #[test]
@@ -92,5 +88,7 @@ mod tests {
         assert_eq!(cut("one two, three", 14), "one two, three");
         assert_eq!(cut("one two, three", 13), "one two …");
         assert_eq!(cut("unbroken", 5), "unb …");
+        assert_eq!(cut("one two: three", 13), "one two");
+        assert_eq!(cut("one two: three", 6), "one …");
     }
 }

@@ -80,6 +80,30 @@ fn list_in(kind: ShippedKind, clone: &Path) -> Result<Vec<Shipped>, ConfigError>
     names.into_iter().map(read).collect()
 }
 
+/// The shipped config of either kind with this name, with or without `.toml`.
+///
+/// # Errors
+/// [`ConfigError::NoClone`]; [`ConfigError::Unreadable`], which suggests the nearest name.
+pub fn named(name: &str) -> Result<Shipped, ConfigError> {
+    let mut all = list(ShippedKind::Run)?;
+    all.extend(list(ShippedKind::Comparison)?);
+    let wanted = name.strip_suffix(".toml").unwrap_or(name);
+    if let Some(place) = all.iter().position(|shipped| shipped.name == wanted) {
+        return Ok(all.swap_remove(place));
+    }
+    let reason = format!(
+        "pixtok has no config of that name; {}",
+        suggestion(wanted, all.iter().map(|own| &*own.name))
+    );
+    Err(ConfigError::Unreadable { origin: name.to_owned(), reason })
+}
+
+/// Which of `names` may be meant, and where to find all.
+fn suggestion<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let near = nearest(name, names).map_or_else(String::new, |near| format!("did you mean {near:?}? "));
+    format!("{near}`pixtok configs` lists its own")
+}
+
 /// The file of a run's config that the user gave: a file or folder at this path, or else the
 /// shipped config with this name, with or without `.toml`. A path that leads nowhere is returned as
 /// it is, and reading it says so.
@@ -103,10 +127,17 @@ fn find(given: &Path, kind: ShippedKind, clone: &Path) -> Result<PathBuf, Config
     if given.exists() || given.is_symlink() {
         return Ok(given.to_owned());
     }
-    let Some(name) = name_of(given) else { return Ok(given.to_owned()) };
     let nothing = |reason: String| {
         let reason = format!("it {}, and {reason}", absence(given));
         ConfigError::Unreadable { origin: given.display().to_string(), reason }
+    };
+    let Some(name) = name_of(given) else {
+        let own = names(kind, clone).unwrap_or_default();
+        let stem = given.file_stem().and_then(|stem| stem.to_str());
+        return match stem.filter(|stem| own.iter().any(|name| name == stem)) {
+            Some(name) => Err(nothing(format!("pixtok's own config of that name is given as {name}"))),
+            None => Ok(given.to_owned()),
+        };
     };
     let Some(names) = names(kind, clone) else {
         return Err(nothing(gone(clone)));
@@ -119,9 +150,7 @@ fn find(given: &Path, kind: ShippedKind, clone: &Path) -> Result<PathBuf, Config
     Err(nothing(if has(&self::names(other, clone).unwrap_or_default()) {
         other.remedy(name)
     } else {
-        let near = nearest(name, names.iter().map(String::as_str));
-        let near = near.map_or_else(String::new, |near| format!("did you mean {near:?}? "));
-        format!("pixtok has no config of that name; {near}`pixtok configs` lists its own")
+        format!("pixtok has no config of that name; {}", suggestion(name, names.iter().map(String::as_str)))
     }))
 }
 
@@ -222,7 +251,7 @@ mod tests {
             assert_eq!(find(here, ShippedKind::Run), Ok(here.into()));
         }
         // A path is no name; reading it gives the reason.
-        for path in ["gone/quick-fsq", "/gone/quick-fsq.toml", "../quick-fsq"] {
+        for path in ["gone/mine.toml", "/gone/quick", "../mine"] {
             assert_eq!(find(path, ShippedKind::Run), Ok(path.into()));
         }
     }
@@ -237,6 +266,8 @@ mod tests {
         }
         let unlike = words("mine.toml", ShippedKind::Run);
         assert!(!unlike.contains("did you mean") && unlike.contains("`pixtok configs`"), "{unlike}");
+        let moved = words("configs-of-old/quick-fsq.toml", ShippedKind::Run);
+        assert!(moved.contains("given as quick-fsq"), "{moved}");
         assert!(words("yard", ShippedKind::Run).contains("pixtok compare yard"));
         assert!(words("quick-vq", ShippedKind::Comparison).contains("pixtok train quick-vq"));
         let gone = tempfile::tempdir().unwrap();

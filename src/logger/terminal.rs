@@ -169,9 +169,11 @@ impl Drop for Terminal {
 /// Nothing is drawn yet, so that lines from elsewhere can come before the first step.
 fn bar(total_steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(total_steps), ProgressDrawTarget::stderr());
-    // The template is a constant. If it were wrong, indicatif's default bar would be shown.
-    // The bar has a fixed width, whatever is said beside it. All fits into 80 columns.
-    if let Ok(style) = ProgressStyle::with_template("{bar:10} {pos}/{len}{msg}") {
+    // Bar and step have a fixed width, whatever is said beside them. All fits into 80 columns.
+    let width = total_steps.to_string().len();
+    let template = format!("{{bar:10}} {{pos:>{width}}}/{{len}}{{msg}}");
+    // If the template were wrong, indicatif's default bar would be shown.
+    if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);
     }
     bar
