@@ -22,7 +22,8 @@ pub fn latex(comparison: &Comparison) -> String {
     let (columns, ranking) = (columns(comparison), Ranking::of(comparison));
     let table = MainTable::of(comparison, &columns, &ranking);
     let mut text = HEAD.to_owned();
-    text += "\\begin{table}\n\\centering\n\\small\n\\setlength{\\tabcolsep}{4pt}\n";
+    text += "\\begin{table}\n\\centering\n\\small\n";
+    text += "\\setlength{\\tabcolsep}{4pt}\n\\setlength{\\belowcaptionskip}{4pt}\n";
     let _ = writeln!(text, "\\caption{{{}}}", caption(comparison, &table));
     text += "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n";
     let _ = writeln!(text, "\\begin{{tabular}}{{l{}}}", "r".repeat(table.columns.len()));
