@@ -89,7 +89,7 @@ fn mistakes_in_the_config_are_named() {
     for (config, parts) in [
         ("torn.toml", &["torn.toml:2:10", "unclosed array"][..]),
         ("absent.toml", &["cannot read the config", "absent.toml", "it does not exist"]),
-        ("train", &["cannot read the config", "Is a directory"]),
+        ("train", &["train is a folder and no config", "a TOML file"]),
     ] {
         refused(&pixtok(&["train", scratch.path(config).to_str().unwrap()]), 2, parts);
     }
@@ -159,7 +159,10 @@ fn shipped_configs_work_by_name_from_any_folder() {
     ended(&printed, 0, &["[quantizer]"]);
     refused(&pixtok(&["configs", "quickstart-fqs"]), 2, &["did you mean \"quickstart-fsq\"?"]);
     refused(&train("configs/quickstart-fsq.toml", &[]), 2, &["is given as quickstart-fsq"]);
-    // A file of that name comes first.
+    // What lies there with that name comes first.
+    fs::create_dir(elsewhere.path().join("quickstart-vq")).unwrap();
+    let own = format!("{ROOT}/configs/quickstart-vq.toml");
+    refused(&train("quickstart-vq", &[]), 2, &["quickstart-vq is a folder and no config", &own]);
     let text = String::from_utf8(printed.stdout).unwrap().replace("steps = 800", "steps = 801");
     fs::write(elsewhere.path().join("quickstart-fsq"), text).unwrap();
     ended(&train("quickstart-fsq", &[]), 0, &["801 steps", "images      none here"]);

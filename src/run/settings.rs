@@ -63,6 +63,14 @@ pub(super) fn config_file(options: &TrainOptions) -> Result<PathBuf> {
         ))
         .into());
     }
+    if given.is_dir() {
+        let own = given.to_str().and_then(|name| shipped::named(name).ok());
+        let remedy = own.map_or_else(
+            || "give a TOML file, or a name that `pixtok configs` lists".to_owned(),
+            |own| format!("pixtok's own config of that name is {}", own.path.display()),
+        );
+        return Err(Misuse(format!("{} is a folder and no config; {remedy}", given.display())).into());
+    }
     Ok(shipped::config(given)?)
 }
 
