@@ -76,10 +76,15 @@ fn exhibit(own: &Own, shown: Option<Shown>, originals: &[(String, Picture)], tel
     });
     Exhibit {
         // The curves of a failed training are shown too, because they show how it failed.
-        curves: own.iter().filter_map(|(job, _)| readable(curves(&job.folder), tell)).collect(),
+        curves: own.iter().filter_map(|(job, _)| readable(curves(trained_in(job)), tell)).collect(),
         code_counts: counts.unwrap_or_default(),
         reconstructions: reconstructions.unwrap_or_default(),
     }
+}
+
+/// The folder with the log of a job's training. A run that was there already has it in its own.
+fn trained_in(job: &Job) -> &Path {
+    if job.config.is_some() { &job.folder } else { &job.tokenizer }
 }
 
 fn first_done<'a>(own: &Own<'a>) -> Option<&'a Job> {
