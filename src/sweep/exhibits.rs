@@ -139,11 +139,15 @@ fn code_counts(path: &Path) -> Result<Vec<i64>> {
     Ok(counts)
 }
 
-/// The pictures in a folder, by their names.
+/// The pictures in a folder, by the names of their images. Each file has the name of its image, and
+/// `.png` after it.
 fn pictures(folder: &Path) -> Result<BTreeMap<String, Picture>> {
     let files = ImageFolder::open(folder, Split::All)?;
-    let picture =
-        |i| Ok((files.name(i).into_owned(), read(&files.path(i), &DecodeOptions::default())?.release()));
+    let picture = |i| {
+        let name = files.name(i);
+        let name = name.strip_suffix(".png").unwrap_or(&name).to_owned();
+        Ok((name, read(&files.path(i), &DecodeOptions::default())?.release()))
+    };
     (0..files.len()).map(picture).collect()
 }
 

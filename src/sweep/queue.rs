@@ -164,8 +164,11 @@ fn remaining(spent_secs: f64, done: usize, total: usize) -> String {
     if done == 0 {
         return String::new();
     }
-    let minutes = spent_secs / done as f64 * (total - done) as f64 / 60.0;
-    format!(", about {minutes:.0} min left")
+    let seconds = spent_secs / done as f64 * (total - done) as f64;
+    if seconds < 90.0 {
+        return format!(", about {seconds:.0} s left");
+    }
+    format!(", about {:.0} min left", seconds / 60.0)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
