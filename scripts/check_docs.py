@@ -67,7 +67,14 @@ def main() -> None:
         programs = folder / ".programs"
         programs.mkdir()
         (programs / "pixtok").symlink_to(ROOT / "target/release/pixtok")
-        env = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+        env = os.environ | {
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            # Nothing is looked up, and what `datasets` keeps is removed with the rest.
+            "HF_DATASETS_OFFLINE": "1",
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": f"{scratch}/hugging-face",
+        }
         for name, part in [("pictures", "train"), ("val", "val")]:
             shutil.copytree(ROOT / "data/photos96" / part, folder / name)
         for page in PAGES:
