@@ -29,7 +29,11 @@ use crate::sweep::WORK_COMMAND;
 use crate::train::Weights;
 use pixtok_torch::{DeviceChoice, Precision};
 
-/// Headings of flags that several commands share.
+/// Headings of flags that several commands share, in the order of every help text.
+const INPUT: &str = "Input";
+const MEASURES: &str = "Measures";
+const OUTPUT: &str = "Output";
+const JOB: &str = "Job";
 const WEIGHTS: &str = "Weights";
 const DEVICE: &str = "Device";
 
@@ -142,33 +146,33 @@ pub struct TrainArgs {
     /// Not needed with --resume. A file or folder of that name comes first.
     #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
-    /// Override a value of the config: `key=value`, with dots between tables
-    ///
-    /// The value is TOML, or text if it is not valid TOML. Repeatable.
-    #[arg(long = "set", value_name = "KEY=VALUE", help_heading = RUN)]
-    pub overrides: Vec<String>,
     /// Training images, instead of data.train: a folder, tars or Parquet files
     ///
     /// A folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these. The config's
     /// validation images are then not used: give --val-data, or a share of these images
     /// (data.val_share) is kept for validation.
-    #[arg(long, value_name = "PATH", help_heading = IMAGES)]
+    #[arg(long, value_name = "PATH", help_heading = INPUT)]
     pub data: Option<PathBuf>,
     /// Validation images, instead of data.val
-    #[arg(long, value_name = "PATH", help_heading = IMAGES)]
+    #[arg(long, value_name = "PATH", help_heading = INPUT)]
     pub val_data: Option<PathBuf>,
     /// Which of the training images to use, instead of data.split and data.image_column.
-    #[command(flatten, next_help_heading = IMAGES)]
+    #[command(flatten, next_help_heading = INPUT)]
     pub pick: PickArgs,
     /// The split to validate on, instead of data.val_split
-    #[arg(long, value_name = "NAME", help_heading = IMAGES)]
+    #[arg(long, value_name = "NAME", help_heading = INPUT)]
     pub val_split: Option<String>,
     /// Decode every image once before the training, and list those that cannot be used
     ///
     /// Training and validation images. With --dry-run nothing is trained; then the exit code is 6
     /// if an image cannot be used.
-    #[arg(long, help_heading = IMAGES)]
+    #[arg(long, help_heading = INPUT)]
     pub check_data: bool,
+    /// Override a value of the config: `key=value`, with dots between tables
+    ///
+    /// The value is TOML, or text if it is not valid TOML. Repeatable.
+    #[arg(long = "set", value_name = "KEY=VALUE", help_heading = RUN)]
+    pub overrides: Vec<String>,
     /// The run folder [default: checkpoints/ and the config's name]
     #[arg(long, value_name = "DIR", help_heading = RUN)]
     pub run: Option<PathBuf>,
@@ -271,21 +275,26 @@ pub struct ModelArgs {
 /// Arguments that choose what is measured.
 #[derive(Debug, Clone, Args)]
 pub struct MeasureArgs {
-    /// Image metrics to compute, separated by commas [default: all that can be computed]. Codebook
-    /// figures are always computed
+    /// Image metrics, separated by commas [default: all that can be computed]
+    ///
+    /// Figures of the codebook are always computed.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub metrics: Vec<Metric>,
-    /// LPIPS weights for AlexNet or VGG16, made by scripts/convert_weights.py; repeat for both
-    /// [default: lpips-alex.safetensors and lpips-vgg.safetensors in the folder that PIXTOK_WEIGHTS
-    /// names]
+    /// LPIPS weights of AlexNet or VGG16; repeatable [default: in PIXTOK_WEIGHTS]
+    ///
+    /// scripts/convert_weights.py makes them. The default is lpips-alex.safetensors and
+    /// lpips-vgg.safetensors in the folder that PIXTOK_WEIGHTS names.
     #[arg(long, value_name = "FILE")]
     pub lpips_weights: Vec<PathBuf>,
-    /// Inception weights for rfid, made by scripts/convert_weights.py [default:
-    /// inception-fid.safetensors in the folder that PIXTOK_WEIGHTS names]
+    /// Inception weights for rfid [default: in PIXTOK_WEIGHTS]
+    ///
+    /// scripts/convert_weights.py makes them. The default is inception-fid.safetensors in the folder
+    /// that PIXTOK_WEIGHTS names.
     #[arg(long, value_name = "FILE")]
     pub fid_weights: Option<PathBuf>,
-    /// Also count how many tokens stay the same when the image is shifted by a pixel, saved as
-    /// JPEG, flipped, or replaced by its reconstruction
+    /// Also measure which share of the tokens stays when the image changes a little
+    ///
+    /// The image is shifted by a pixel, saved as JPEG, flipped, or replaced by its reconstruction.
     #[arg(long)]
     pub stability: bool,
 }
@@ -293,55 +302,67 @@ pub struct MeasureArgs {
 /// Arguments of `pixtok eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// A run folder, a folder with a config.toml and a model.safetensors, an adapter (.toml) of a
-    /// TorchScript pair, or a folder of reconstructions from another program, with the same names
-    /// as the originals in --data
+    /// A run or model folder, an adapter (.toml), or a folder of reconstructions
+    ///
+    /// A model folder has a config.toml and a model.safetensors. An adapter describes a TorchScript
+    /// pair. Reconstructions are those of another program, with the names of the originals in --data.
     pub tokenizer: PathBuf,
+    /// Images to evaluate, all of them [default: the run's validation images]
+    ///
+    /// A folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these.
+    #[arg(long, value_name = "PATH", visible_alias = "val-data", help_heading = INPUT)]
+    pub data: Option<PathBuf>,
+    /// Which images of --data to use.
+    #[command(flatten, next_help_heading = INPUT)]
+    pub pick: PickArgs,
+    /// Prepare images as this config does, instead of the tokenizer's
+    ///
+    /// A config, or the name of one of pixtok's own (`pixtok configs`). Without --data, the images
+    /// are those of this config too.
+    #[arg(long, value_name = "CONFIG", help_heading = INPUT)]
+    pub protocol: Option<PathBuf>,
+    /// Images per batch [default: the config's eval.batch_size]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = INPUT
+    )]
+    pub batch_size: Option<u32>,
+    /// Colour behind transparent pixels [default: the config's data.background]
+    ///
+    /// Of originals and of reconstructions. Without a config it is white.
+    #[arg(long, value_name = "R,G,B", value_parser = colour, help_heading = INPUT)]
+    pub background: Option<[u8; 3]>,
+    /// What is measured.
+    #[command(flatten, next_help_heading = MEASURES)]
+    pub measures: MeasureArgs,
+    /// Also write the figures as one flat JSON object
+    ///
+    /// - writes it to standard output instead of the table.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub json: Option<PathBuf>,
+    /// Also write the values of each image, as .csv or .parquet
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub per_image: Option<PathBuf>,
+    /// Also write how often each code occurs, as .csv
+    ///
+    /// Codes that never occur are left out. With several codebooks of K codes, code k of codebook c
+    /// is listed as c·K + k.
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
+    pub code_counts: Option<PathBuf>,
+    /// Also write some originals and reconstructions as pictures
+    ///
+    /// They go to originals/ and reconstructions/ in this folder.
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
+    pub pictures: Option<PathBuf>,
     /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Images to evaluate, all of them: a folder, a WebDataset .tar, a Hugging Face .parquet, or a
-    /// folder of these [default: the run's validation images]
-    #[arg(long, value_name = "PATH", visible_alias = "val-data")]
-    pub data: Option<PathBuf>,
-    /// Which images of --data to use.
-    #[command(flatten)]
-    pub pick: PickArgs,
-    /// Take the image preparation from this config, or one that comes with pixtok by its name,
-    /// instead of the tokenizer's; without --data, the images too
-    #[arg(long, value_name = "CONFIG")]
-    pub protocol: Option<PathBuf>,
-    /// Images per batch, instead of the config's eval.batch_size
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub batch_size: Option<u32>,
-    /// Colour behind transparent pixels of originals and reconstructions, instead of the config's
-    /// data.background [default: white]
-    #[arg(long, value_name = "R,G,B", value_parser = colour)]
-    pub background: Option<[u8; 3]>,
-    /// What is measured.
-    #[command(flatten)]
-    pub measures: MeasureArgs,
-    /// Also write the figures as one flat JSON object; - writes it to standard output instead of
-    /// the table
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Also write the values of each image to this .csv or .parquet file
-    #[arg(long, value_name = "FILE")]
-    pub per_image: Option<PathBuf>,
-    /// Also write how often each code occurs, as .csv. Codes that never occur are left out; with
-    /// several codebooks of K codes, code k of codebook c is listed as c·K + k
-    #[arg(long, value_name = "FILE")]
-    pub code_counts: Option<PathBuf>,
-    /// Also write some originals and reconstructions to originals/ and reconstructions/ in this
-    /// folder
-    #[arg(long, value_name = "DIR")]
-    pub pictures: Option<PathBuf>,
 }
 
-/// The headings of the flags of `pixtok compare`.
-const IMAGES: &str = "Images";
+/// The heading of the flags of `pixtok compare` that change a sweep.
 const SWEEP: &str = "Only with a sweep";
-const WORK: &str = "Job";
 
 /// Arguments of `pixtok compare`.
 #[derive(Debug, Clone, Args)]
@@ -358,21 +379,21 @@ pub struct CompareArgs {
     /// A folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these. All of them are
     /// measured. Without it, the images are the validation images of the protocol, as many as its
     /// eval.max_images says. With a sweep it replaces data.train, as in `pixtok train`.
-    #[arg(long, value_name = "PATH", help_heading = IMAGES)]
+    #[arg(long, value_name = "PATH", help_heading = INPUT)]
     pub data: Option<PathBuf>,
     /// Which images of --data to use.
-    #[command(flatten, next_help_heading = IMAGES)]
+    #[command(flatten, next_help_heading = INPUT)]
     pub pick: PickArgs,
     /// Prepare images as this config or run does [default: as the first run that is given]
     ///
     /// It also states the batch size and, without --data, which images are measured. A sweep has its
     /// base instead.
-    #[arg(long, value_name = "CONFIG", help_heading = IMAGES)]
+    #[arg(long, value_name = "CONFIG", help_heading = INPUT)]
     pub protocol: Option<PathBuf>,
     /// Images on the report's pictures, separated by commas [default: up to 8 with much detail]
     ///
     /// By their names, as in --per-image of `pixtok eval`.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = IMAGES)]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = INPUT)]
     pub images: Vec<String>,
     /// Validation images, instead of data.val
     #[arg(long, value_name = "PATH", help_heading = SWEEP)]
@@ -384,50 +405,60 @@ pub struct CompareArgs {
     #[arg(long, value_name = "SEEDS", value_delimiter = ',', help_heading = SWEEP)]
     pub seeds: Vec<u64>,
     /// What is measured.
-    #[command(flatten, next_help_heading = "Measures")]
+    #[command(flatten, next_help_heading = MEASURES)]
     pub measures: MeasureArgs,
     /// Folder of the comparison [default: checkpoints/ and a name]
     ///
     /// The name is that of the sweep, or `compared-` and the names of the tokenizers.
-    #[arg(long, value_name = "DIR", help_heading = WORK)]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
     /// Check everything, print what would run, and stop
-    #[arg(long, help_heading = WORK)]
+    #[arg(long, help_heading = JOB)]
     pub dry_run: bool,
     /// Jobs that run at the same time, each in its own process [default: one per device]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = WORK)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256), help_heading = JOB)]
     pub jobs: Option<u32>,
     /// Devices, separated by commas
-    #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto", help_heading = WORK)]
+    #[arg(long, value_name = "DEVICES", value_delimiter = ',', default_value = "auto", help_heading = JOB)]
     pub devices: Vec<DeviceChoice>,
     /// CPU threads of libtorch in each process [default: processors divided by --jobs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), help_heading = WORK)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=4096), help_heading = JOB)]
     pub threads: Option<i32>,
 }
 
 /// Arguments of `pixtok reconstruct`.
 #[derive(Debug, Args)]
 pub struct ReconstructArgs {
-    /// A run folder that `pixtok train` wrote, or a folder with a config.toml and a
-    /// model.safetensors
+    /// A run folder or a model folder
+    ///
+    /// A model folder has a config.toml and a model.safetensors, as `pixtok export` writes it.
     pub tokenizer: PathBuf,
-    /// Which weights, and how to compute.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// An image or a folder of images. Each is used at full size; its borders are cut to a multiple
-    /// of the downsampling factor
+    /// An image or a folder of images, each used at full size
+    ///
+    /// Borders are cut to a multiple of the downsampling factor.
     #[arg(value_name = "IMAGE_OR_FOLDER")]
     pub input: PathBuf,
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
-    /// original: keep a name that ends in .png, and append .png to others; png: append .png to
-    /// every name, so that a.jpg and a.jpg.png do not collide
-    #[arg(long, value_name = "HOW", default_value = "original")]
+    /// How the files are named: original or png
+    ///
+    /// original: keep a name that ends in .png, and append .png to others. png: append .png to every
+    /// name, so that a.jpg and a.jpg.png do not collide.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "original",
+        hide_possible_values = true,
+        help_heading = OUTPUT
+    )]
     pub names: OutputNames,
-    /// Also write one picture with up to 8 originals above their reconstructions
-    #[arg(long, value_name = "FILE")]
+    /// Also write one picture with up to 8 originals, their reconstructions and the errors
+    #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub sheet: Option<PathBuf>,
+    /// Which weights, and how to compute.
+    #[command(flatten)]
+    pub model: ModelArgs,
 }
 
 /// Parses `R,G,B`, each from 0 to 255.
@@ -450,6 +481,6 @@ pub enum OutputNames {
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
     /// The device to examine: cpu, cuda, cuda:N, or auto
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", help_heading = DEVICE)]
     pub device: DeviceChoice,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{OutputNames, PickArgs};
+use super::{INPUT, OUTPUT, OutputNames, PickArgs};
 
 pub(super) const PREPARE_HELP: &str = "\
 Examples:
@@ -18,30 +18,48 @@ Let any program reconstruct the images in originals/ and keep their names. Then 
 /// Arguments of `pixtok prepare`.
 #[derive(Debug, Args)]
 pub struct PrepareArgs {
-    /// Where the image preparation is taken from: a config or its name (`pixtok configs`), a run
-    /// folder, a folder with a config.toml and a model.safetensors, or an adapter (.toml) of a
-    /// TorchScript pair
+    /// A config or its name (`pixtok configs`), a run or model folder, or an adapter (.toml)
+    ///
+    /// Images are prepared as it says. A model folder has a config.toml and a model.safetensors. An
+    /// adapter describes a TorchScript pair.
     #[arg(value_name = "CONFIG_OR_RUN")]
     pub recipe: PathBuf,
-    /// Images: a folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these [default:
-    /// the config's validation images]
-    #[arg(long, value_name = "PATH", visible_alias = "val-data")]
+    /// Images to prepare [default: the config's validation images]
+    ///
+    /// A folder, a WebDataset .tar, a Hugging Face .parquet, or a folder of these.
+    #[arg(long, value_name = "PATH", visible_alias = "val-data", help_heading = INPUT)]
     pub data: Option<PathBuf>,
     /// Which images of --data to use.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = INPUT)]
     pub pick: PickArgs,
     /// Folder for the images, as PNG; it must be new or empty
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: PathBuf,
-    /// centre: resize, and crop at the centre, as an evaluation does; whole: keep the scale, and
-    /// cut the borders to multiples of the downsampling factor, as `pixtok reconstruct` does;
-    /// scaled: scale each side to the nearest multiple of the downsampling factor, as `pixtok
-    /// encode --fit whole` does
-    #[arg(long, value_name = "HOW", default_value = "centre")]
+    /// centre: cropped to the image size; whole or scaled: all of it
+    ///
+    /// centre: resize, and crop at the centre, as an evaluation does. whole: keep the scale, and cut
+    /// the borders to multiples of the downsampling factor, as `pixtok reconstruct` does. scaled:
+    /// scale each side to the nearest multiple of the downsampling factor, as `pixtok encode --fit
+    /// whole` does.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "centre",
+        hide_possible_values = true,
+        help_heading = OUTPUT
+    )]
     pub fit: OriginalFit,
-    /// original: keep a name that ends in .png, and append .png to others; png: append .png to
-    /// every name, so that a.jpg and a.jpg.png do not collide
-    #[arg(long, value_name = "HOW", default_value = "original")]
+    /// How the files are named: original or png
+    ///
+    /// original: keep a name that ends in .png, and append .png to others. png: append .png to every
+    /// name, so that a.jpg and a.jpg.png do not collide.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "original",
+        hide_possible_values = true,
+        help_heading = OUTPUT
+    )]
     pub names: OutputNames,
 }
 
