@@ -162,7 +162,7 @@ fn shipped_configs_work_by_name_from_any_folder() {
     // What lies there with that name comes first.
     fs::create_dir(elsewhere.path().join("quickstart-vq")).unwrap();
     let own = format!("{ROOT}/configs/quickstart-vq.toml");
-    refused(&train("quickstart-vq", &[]), 2, &["quickstart-vq is a folder and no config", &own]);
+    refused(&train("quickstart-vq", &[]), 2, &["quickstart-vq is a folder, not a config", &own]);
     let text = String::from_utf8(printed.stdout).unwrap().replace("steps = 800", "steps = 801");
     fs::write(elsewhere.path().join("quickstart-fsq"), text).unwrap();
     ended(&train("quickstart-fsq", &[]), 0, &["801 steps", "images      none here"]);

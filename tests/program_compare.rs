@@ -308,7 +308,7 @@ fn tokenizers_are_compared_as_they_are() {
     );
     let output = given(&[&run, &other, &made], &[]);
     assert!(output.status.success(), "{}", said(&output));
-    let note = "other has another preparation of its own";
+    let note = "other would prepare images differently from ";
     assert!(said(&output).contains(note), "{}", said(&output));
 
     let text = fs::read_to_string(scratch.path("out/results.json")).unwrap();

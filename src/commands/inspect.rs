@@ -164,7 +164,7 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
             text,
             what,
             &format!(
-                "{total}, of {used} kinds out of {all}{range}, {entropy:.2} bits each (perplexity {:.1})",
+                "{total}, {used} different out of {all}{range}, {entropy:.2} bits each (perplexity {:.1})",
                 entropy.exp2()
             ),
         );
@@ -178,7 +178,7 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
         line(
             text,
             "special ids",
-            &format!("{total}, of {kinds} kinds: {}", frequent(&specials, total, &name)),
+            &format!("{total}, {kinds} different: {}", frequent(&specials, total, &name)),
         );
     }
     if let Some(total) = total(&unknown) {
@@ -284,9 +284,9 @@ mod tests {
         let mut text = String::new();
         in_use(&mut text, counts, &sidecar, &vocabulary);
         for part in [
-            "codes         11, of 3 kinds out of 50, ids 100 to 149, 1.32 bits each",
+            "codes         11, 3 different out of 50, ids 100 to 149, 1.32 bits each",
             "most often    100 (54.5 %), 101 (36.4 %), 149 (9.1 %)\n",
-            "special ids   10, of 4 kinds: eol 4 (40.0 %), bos 1 (20.0 %), size 12 (20.0 %), size 13 (20.0 %)\n",
+            "special ids   10, 4 different: eol 4 (40.0 %), bos 1 (20.0 %), size 12 (20.0 %), size 13 (20.0 %)\n",
             "unknown ids   1 that are neither codes nor special: 99 (100.0 %)\n",
         ] {
             assert!(text.contains(part), "{part:?} is missing:\n{text}");

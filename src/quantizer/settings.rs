@@ -156,7 +156,7 @@ pub fn require_temperature(key: &'static str, temperature: f64) -> Result<(), Qu
 /// When `codes` is not a power of two.
 pub fn bits_of(codes: i64) -> Result<i64, QuantizerError> {
     if codes < 2 || codes & (codes - 1) != 0 {
-        let words = format!("{codes} codes are no power of two, and bits make one, for instance 1024");
+        let words = format!("{codes} codes are not a power of two, and bits make one, for instance 1024");
         return Err(QuantizerError(words.into()));
     }
     Ok(i64::from(codes.trailing_zeros()))

@@ -155,7 +155,7 @@ impl Opened {
             Found::Tokenizer(opened) => opened,
             Found::Reconstructions(folder) => {
                 return Err(Misuse(format!(
-                    "{} holds images and no tokenizer; give a run folder, a model folder or an adapter",
+                    "{} holds images, not a tokenizer; give a run folder, a model folder or an adapter",
                     folder.display()
                 ))
                 .into());

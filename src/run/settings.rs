@@ -58,7 +58,7 @@ pub(super) fn config_file(options: &TrainOptions) -> Result<PathBuf> {
     if given.is_dir() && Run::is_one(given) {
         let run = given.display();
         return Err(Misuse(format!(
-            "{run} is a run folder and no config; to go on with that run: pixtok train --resume {run}; to \
+            "{run} is a run folder, not a config; to go on with that run: pixtok train --resume {run}; to \
              start a new run from its config: pixtok train {run}/{CONFIG} --run NEW"
         ))
         .into());
@@ -69,7 +69,7 @@ pub(super) fn config_file(options: &TrainOptions) -> Result<PathBuf> {
             || "give a TOML file, or a name that `pixtok configs` lists".to_owned(),
             |own| format!("pixtok's own config of that name is {}", own.path.display()),
         );
-        return Err(Misuse(format!("{} is a folder and no config; {remedy}", given.display())).into());
+        return Err(Misuse(format!("{} is a folder, not a config; {remedy}", given.display())).into());
     }
     Ok(shipped::config(given)?)
 }

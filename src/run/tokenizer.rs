@@ -342,6 +342,6 @@ fn words_of_adversary(config: &Config) -> Option<String> {
 
 fn text_of(path: &Path) -> Result<String> {
     let text =
-        path.to_str().ok_or_else(|| Misuse(format!("{} is no UTF-8 path; rename it", path.display())))?;
+        path.to_str().ok_or_else(|| Misuse(format!("{} is not a UTF-8 path; rename it", path.display())))?;
     Ok(text.to_owned())
 }

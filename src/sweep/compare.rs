@@ -86,7 +86,7 @@ fn plan(options: &CompareOptions) -> Result<Plan> {
     let CompareOptions { subjects, changes, protocol, .. } = options;
     let images = changes.data.iter().chain(&changes.val_data);
     if let Some(path) = images.into_iter().find(|path| path.to_str().is_none()) {
-        return Err(Misuse(format!("{} is no UTF-8 path; rename it", path.display())).into());
+        return Err(Misuse(format!("{} is not a UTF-8 path; rename it", path.display())).into());
     }
     if changes.data.is_none() && (changes.pick.split.is_some() || changes.pick.image_column.is_some()) {
         let words = "--split and --image-column choose among the images of --data; give it too";
@@ -384,7 +384,7 @@ fn preparation_notes(plan: &Plan, tried: &[Option<Tried>]) -> impl Iterator<Item
     plan.arms.iter().zip(tried).filter_map(move |(arm, tried)| {
         let words = tried.as_ref()?.preparation.as_ref()?;
         Some(format!(
-            "{} has another preparation of its own than that of {}, which is used for all: {words}",
+            "{} would prepare images differently from {}, whose preparation is used for all: {words}",
             arm.name,
             plan.recipe.path.display()
         ))

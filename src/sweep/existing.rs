@@ -104,8 +104,7 @@ impl<'a> Trial<'a> {
         if recon.size() != grey.size() {
             let size = recon.size();
             return Err(Misuse(format!(
-                "it makes {}×{} pixels of this comparison's {height}×{width}; choose a data.image_size that suits all \
-                 arms",
+                "it turns images of {height}×{width} pixels into {}×{}; choose a data.image_size that suits all arms",
                 size[2], size[3]
             ))
             .into());
@@ -182,7 +181,7 @@ impl<'a> Trial<'a> {
         let name = file.strip_prefix(folder).unwrap_or(&file).display();
         let are = if others == 1 { "is" } else { "are" };
         Err(Misuse(format!(
-            "{others} of {} reconstructions in {} {are} not {width}×{height} pixels large like the images here, for \
+            "{others} of {} reconstructions in {} {are} not {width}×{height} pixels in size like the images here, for \
              instance {name} with {w}×{h}; {} writes the originals to reconstruct",
             files.len(),
             folder.display(),

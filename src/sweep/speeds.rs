@@ -75,7 +75,8 @@ pub(super) fn measure(
                 (failure, _) => {
                     let failure = failure.unwrap_or_else(|| "it left no record".to_owned());
                     return Ok(Some(format!(
-                        "speeds are those of each evaluation by itself, perhaps hours apart, and say little: {failure}"
+                        "the speeds are those of each evaluation by itself, perhaps hours apart, so do not compare \
+                         them: {failure}"
                     )));
                 }
             }

@@ -54,7 +54,7 @@ impl Subject {
             let keys = table.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let keys = if keys.is_empty() { "no keys".to_owned() } else { format!("the keys {keys}") };
             Misuse(format!(
-                "{shown} has {keys}: it is no sweep (base, arms), no adapter (encoder, decoder) and no config \
+                "{shown} has {keys}: it is not a sweep (base, arms), an adapter (encoder, decoder) or a config \
                  (quantizer); {WANTED}"
             ))
             .into()
@@ -75,7 +75,7 @@ impl Subject {
                  them to it as arms with path = \"…\""
             )),
             Self::Config => Some(format!(
-                "{shown} is a training config and no tokenizer; train it with `pixtok train {shown}` and give its run \
+                "{shown} is a training config, not a tokenizer; train it with `pixtok train {shown}` and give its run \
                  folder, or give it as --protocol if it is to state how images are prepared"
             )),
             Self::Adapter | Self::Folder => None,
@@ -113,7 +113,8 @@ mod tests {
         assert_eq!(at("encoder = \"e.jit\"\ncodebook_size = 9").unwrap(), Subject::Adapter);
         assert_eq!(at("[quantizer]\nkind = \"fsq\"\n[model]\nkind = \"cnn\"").unwrap(), Subject::Config);
         assert_eq!(Subject::at(folder.path()).unwrap(), Subject::Folder);
-        for (text, words) in [("", "no keys"), ("a = 1\nb = 2", "the keys a, b: it is no sweep (base, arms)")]
+        for (text, words) in
+            [("", "no keys"), ("a = 1\nb = 2", "the keys a, b: it is not a sweep (base, arms)")]
         {
             let error = at(text).unwrap_err();
             assert!(error.is::<Misuse>() && error.to_string().contains(words), "{error}");

@@ -134,6 +134,6 @@ pub(in crate::inference) fn choose(
 /// The config that states which images are used and how they are prepared.
 pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
     let (config, _) = Config::read(&shipped::config(path)?, &[])?;
-    config.check().with_context(|| format!("{} is no usable protocol", path.display()))?;
+    config.check().with_context(|| format!("{} cannot be the protocol", path.display()))?;
     Ok(config)
 }

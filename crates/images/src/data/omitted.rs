@@ -163,7 +163,7 @@ impl OmittedFiles {
             ("as hidden", self.hidden.count),
             ("as folders that are hidden or hold thumbnails", self.folders.values().sum()),
             ("as folders that pixtok wrote", self.outputs.count),
-            ("since they are no files", self.specials.values().sum()),
+            ("since they are not files", self.specials.values().sum()),
         ];
         counts.into_iter().filter(|&(_, count)| count > 0).collect()
     }
