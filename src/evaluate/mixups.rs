@@ -1,6 +1,8 @@
-//! Whether the channels or the pixels of reconstructions that another program made are in the wrong
-//! place, or their values in the wrong range. Their figures are low then, though the tokenizer may
-//! be good.
+//! Whether reconstructions that another program made are those of other images, their channels or
+//! pixels in the wrong place, or their values in the wrong range. Their figures are low then, though
+//! the tokenizer may be good.
+
+use std::collections::HashSet;
 
 use tch::{Kind, Tensor};
 
@@ -28,6 +30,8 @@ const COLOUR: i64 = 8;
 
 /// Fewer originals with colour show too little.
 const LEAST_COLOURED: i64 = 3;
+/// Fewer pairs do not show that reconstructions are those of other images.
+const LEAST_PAIRS: usize = 3;
 
 /// A change after which the reconstructions would agree with the originals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,11 @@ const NO_CHANGE: Change = Change::Shift { down: 0, right: 0 };
 pub(super) struct Mixups {
     /// The PSNR of each pair after each change.
     psnr: Vec<(Change, Vec<f64>)>,
+    /// The PSNR of each reconstruction to its own original, and to the most similar other one of its
+    /// batch, if there is one.
+    others: Vec<[f64; 2]>,
+    /// The number of different other originals.
+    distinct: usize,
     /// The number of pairs so far.
     pairs: i64,
     /// The number of originals with colour.
@@ -67,7 +76,8 @@ impl Mixups {
             .flat_map(|down| (-REACH..=REACH).map(move |right| Change::Shift { down, right }));
         let others = [Change::Channels, Change::Mirror, Change::UpsideDown, Change::Range];
         let changes = others.into_iter().chain(shifts);
-        Self { psnr: changes.map(|change| (change, vec![])).collect(), pairs: 0, coloured: 0, greyed: 0 }
+        let psnr = changes.map(|change| (change, vec![])).collect();
+        Self { psnr, others: vec![], distinct: 0, pairs: 0, coloured: 0, greyed: 0 }
     }
 
     /// Compares the pairs of a batch, unless enough have been compared. Waits for the device.
@@ -103,6 +113,14 @@ impl Mixups {
             // PSNR exists for images of every size.
             psnr.extend(Psnr.measure(&own, &changed).map(|values| host(&values)).unwrap_or_default());
         }
+        if count > 1 {
+            let places = most_similar_others(&own, &theirs);
+            let to = |own: &Tensor| Psnr.measure(own, &theirs).map(|values| host(&values)).unwrap_or_default();
+            let [before, after] = [to(&own), to(&own.index_select(0, &places))];
+            self.others.extend(before.into_iter().zip(after).map(|(before, after)| [before, after]));
+            let distinct: HashSet<i64> = (0..count).map(|i| places.int64_value(&[i])).collect();
+            self.distinct += distinct.len();
+        }
         let coloured = spread(&own).mean_dim([1i64].as_slice(), false, Kind::Double).ge(COLOUR);
         let greyed = spread(&theirs).amax([1], false).le(GREY).logical_and(&coloured);
         self.coloured += coloured.sum(Kind::Int64).int64_value(&[]);
@@ -111,7 +129,25 @@ impl Mixups {
 
     /// One sentence for each thing that seems to be in the wrong place.
     pub(super) fn notes(&self) -> Vec<String> {
-        [self.out_of_place(), self.grey()].into_iter().flatten().collect()
+        [self.out_of_place(), self.of_others(), self.grey()].into_iter().flatten().collect()
+    }
+
+    /// A collapsed tokenizer gives all images the same reconstruction, and they resemble one flat
+    /// original more than their own; so the others must differ.
+    fn of_others(&self) -> Option<String> {
+        let count = self.others.len();
+        let [before, after] =
+            [0, 1].map(|which| mean(&self.others.iter().map(|psnr| psnr[which]).collect::<Vec<_>>()));
+        let better = self.others.iter().filter(|[before, after]| after > before).count();
+        let most = MOST * count as f64;
+        let clear = after >= before + GAIN_DB && better as f64 >= most && self.distinct as f64 >= most;
+        (count >= LEAST_PAIRS && clear).then(|| {
+            format!(
+                "the reconstructions seem to be of other images: beside the most similar other original, the \
+                 middle of the first {count} has a PSNR of {after:.2} dB instead of {before:.2}; look at the order \
+                 in which the images are listed, and at the names that they get, where they are made"
+            )
+        })
     }
 
     fn out_of_place(&self) -> Option<String> {
@@ -170,6 +206,21 @@ impl Mixups {
             self.greyed, self.coloured
         ))
     }
+}
+
+/// The place of the original that resembles each reconstruction most (least squares), except its
+/// own.
+///
+/// # Shapes
+/// `originals`, `recons`: `[B, 3, H, W]` uint8, B > 1 -> `[B]` int64.
+fn most_similar_others(originals: &Tensor, recons: &Tensor) -> Tensor {
+    let [originals, recons] = [originals, recons].map(|images| images.flatten(1, -1).to_kind(Kind::Double));
+    // |r − o|² without |r|², which is the same for all originals. Sums of whole numbers are exact.
+    let squares = originals.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    let distances = squares - recons.matmul(&originals.tr()) * 2;
+    let count = originals.size()[0];
+    let own = Tensor::eye(count, (Kind::Bool, originals.device()));
+    distances.masked_fill(&own, f64::INFINITY).argmin(1, false)
 }
 
 /// What is left of images whose values in [−1, 1] were written as if they were in [0, 1].
@@ -249,8 +300,7 @@ mod tests {
     #[test]
     fn plain_reconstructions_have_no_note() {
         let originals = images(3);
-        // The last case has reconstructions of other images.
-        for recons in [blurred_whole(&originals), originals.shallow_clone(), originals.roll([1], [0])] {
+        for recons in [blurred_whole(&originals), originals.shallow_clone()] {
             assert_eq!(notes(&originals, &recons), [""; 0]);
         }
         assert!(Mixups::new().notes().is_empty());
@@ -263,6 +313,25 @@ mod tests {
         // Grey originals.
         let grey = images(3).narrow(1, 0, 1).expand([3, 3, 20, 28], false);
         assert_eq!(notes(&grey, &blurred_whole(&grey)), [""; 0]);
+    }
+
+    #[test]
+    fn reconstructions_of_other_images_are_noted() {
+        let originals = images(5);
+        for shift in [1, -2] {
+            let words = note(&originals, &blurred_whole(&originals).roll([shift], [0]));
+            assert!(words.starts_with("the reconstructions seem to be of other images: "), "{words}");
+            assert!(words.contains("the first 5 has a PSNR of "), "{words}");
+        }
+        // Two of five are exchanged; there are too few; all are one flat image, like an original.
+        let order = |places: &[i64]| originals.index_select(0, &Tensor::from_slice(places));
+        assert_eq!(notes(&originals, &order(&[1, 0, 2, 3, 4])), [""; 0]);
+        assert_eq!(notes(&order(&[0, 1]), &order(&[1, 0])), [""; 0]);
+        let flat = Tensor::from_slice(&[120u8, 128, 140]).view([1, 3, 1, 1]).expand([1, 3, 20, 28], false);
+        let with_flat = Tensor::cat(&[&originals, &flat], 0);
+        assert_eq!(notes(&with_flat, &flat.repeat([6, 1, 1, 1])), [""; 0]);
+        // A batch of one image has no others.
+        assert_eq!(notes(&order(&[0]), &order(&[1])), [""; 0]);
     }
 
     #[test]
