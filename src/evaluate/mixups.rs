@@ -115,7 +115,8 @@ impl Mixups {
         }
         if count > 1 {
             let places = most_similar_others(&own, &theirs);
-            let to = |own: &Tensor| Psnr.measure(own, &theirs).map(|values| host(&values)).unwrap_or_default();
+            let to =
+                |own: &Tensor| Psnr.measure(own, &theirs).map(|values| host(&values)).unwrap_or_default();
             let [before, after] = [to(&own), to(&own.index_select(0, &places))];
             self.others.extend(before.into_iter().zip(after).map(|(before, after)| [before, after]));
             let distinct: HashSet<i64> = (0..count).map(|i| places.int64_value(&[i])).collect();
