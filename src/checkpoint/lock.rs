@@ -38,12 +38,8 @@ impl Lock {
         }
     }
 
-    /// Removes the lock's file, and the folder if nothing else is in it. What cannot be removed
-    /// stays.
-    pub fn remove_with_folder(self) {
+    /// Removes the lock's file. If that fails, it stays and does no harm.
+    pub fn remove_file(self) {
         let _ = fs::remove_file(&self.path);
-        if let Some(folder) = self.path.parent() {
-            let _ = fs::remove_dir(folder);
-        }
     }
 }

@@ -108,7 +108,8 @@ pub fn encode_by(
 
 /// The error, after the jobs that it stopped before their first shard are forgotten.
 fn withdrawn(exports: Vec<Export>, error: anyhow::Error) -> anyhow::Error {
-    exports.into_iter().for_each(|export| export.output.withdraw());
+    // The first one may have made the folder of all, which has to be empty.
+    exports.into_iter().rev().for_each(|export| export.output.withdraw());
     error
 }
 

@@ -8,7 +8,9 @@ use crate::checkpoint::{self, RunFolder, Which};
 use crate::run::{Opened, Tell};
 
 /// Marks the checkpoint that `opened` is from, of the run at `tokenizer`, as the one that makes the
-/// tokens in the folder `tokens`. Tells how to keep a copy if nothing can be written there.
+/// tokens in the folder `tokens`. Tells how to keep a copy if nothing can be written there. The mark
+/// stays even if the encode fails later: whoever took it back could release the checkpoint while
+/// another encode marks it.
 ///
 /// # Errors
 /// When the checkpoint was deleted since it was opened.

@@ -43,8 +43,8 @@ pub struct Output {
     names: &'static SideFiles,
     entries: Vec<Entry>,
     note: Option<String>,
-    /// Whether the folder was made for this job.
-    is_new: bool,
+    /// The folders that were made for this job, the set's own first.
+    made: Vec<PathBuf>,
     lock: Lock,
 }
 
@@ -78,7 +78,8 @@ impl Output {
         map: Option<&[u8]>,
         images: Option<&SampleSet>,
     ) -> Result<Self, ExportError> {
-        let is_new = !folder.exists();
+        let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = folder.ancestors().take_while(is_new).map(Path::to_owned).collect();
         make_folder(folder).map_err(io_error(Action::MakeFolder, folder))?;
         let lock = Lock::take(folder)?;
         let entries = manifest::read(folder)?;
@@ -110,7 +111,7 @@ impl Output {
         }
         mark_output(folder).map_err(io_error(Action::Write, folder))?;
         let layout = sidecar.layout();
-        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, is_new, lock };
+        let output = Self { folder: folder.to_owned(), sidecar, layout, names, entries, note, made, lock };
         output.remove_unfinished()?;
         output.check_files()?;
         Ok(output)
@@ -202,8 +203,12 @@ impl Output {
         for name in [self.names.job, self.names.map, OUTPUT_MARKER] {
             let _ = fs::remove_file(self.folder.join(name));
         }
-        if self.is_new {
-            self.lock.remove_with_folder();
+        if self.made.is_empty() {
+            return;
+        }
+        self.lock.remove_file();
+        for folder in &self.made {
+            let _ = fs::remove_dir(folder);
         }
     }
 
