@@ -15,6 +15,7 @@ use crate::batches::picture_of;
 use crate::outputs::make_empty;
 use crate::run::{Compute, Opened, Tell, WeightsChoice};
 use pixtok_base::Misuse;
+use pixtok_base::paths::absence;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::{Generated, Row, Shard, SideFiles, Sidecar, StatedGrid, TokenSet};
 
@@ -82,9 +83,14 @@ impl Input {
     fn find(options: &DecodeOptions) -> Result<Self> {
         let tokens = &options.tokens;
         if let Some(like) = &options.like {
+            if !tokens.exists() {
+                let (shown, absence) = (tokens.display(), absence(tokens));
+                let remedy = "give the .npy, .bin or .jsonl that the model wrote";
+                return Err(Misuse(format!("{shown} {absence}; {remedy}")).into());
+            }
             if !tokens.is_file() {
                 return Err(Misuse(format!(
-                    "{} is no file, and --like is for a file of ids that a model generated; give a .npy, .bin or .jsonl with \
+                    "{} is not a file, and --like is for a file of ids that a model generated; give a .npy, .bin or .jsonl with \
                      --tokens, or leave out --like",
                     tokens.display()
                 ))
@@ -136,7 +142,7 @@ pub fn decode_by(
     if !options.sheets {
         let _checking = tell.work("checking the names of the images", None);
         let rows = sets.iter().flat_map(|set| {
-            set.rows().map(move |row| Ok::<_, anyhow::Error>((row?.key, set.folder.display())))
+            set.rows().map(move |row| Ok::<_, anyhow::Error>((Some(row?.key), set.folder.display())))
         });
         pictures::check_names(rows, options.limit)?;
     }

@@ -68,6 +68,11 @@ impl Names {
         self.count += 1;
         Ok(())
     }
+
+    /// Counts a file that is not written, so that those after it keep their indices.
+    pub fn leave_out(&mut self) {
+        self.count += 1;
+    }
 }
 
 /// The PNG of the image `name`, below `out`.

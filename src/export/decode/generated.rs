@@ -84,19 +84,19 @@ fn check_rows(generated: &Generated, opened: &Opened, options: &DecodeOptions, t
     let (path, codes) = (generated.path().display(), codec.vocabulary().size);
     let good =
         generated.rows()?.take(usize::try_from(options.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
-    let keys = good.filter_map(|row| {
+    let keys = good.map(|row| {
         total += 1;
         match row {
-            Ok(Ok(Row { key, .. })) => Some(Ok((key, &path))),
+            Ok(Ok(Row { key, .. })) => Ok((Some(key), &path)),
             Ok(Err(row)) if options.skip_bad => {
                 count += 1;
                 if bad.len() < NAMED {
                     bad.push(row);
                 }
-                None
+                Ok((None, &path))
             }
-            Ok(Err(row)) => Some(Err(refusal(&row, generated.path()).into())),
-            Err(error) => Some(Err(error.into())),
+            Ok(Err(row)) => Err(refusal(&row, generated.path()).into()),
+            Err(error) => Err(error.into()),
         }
     });
     if options.sheets {

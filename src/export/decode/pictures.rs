@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result};
 
 use crate::outputs::{Clash, Names, is_inside, write_png};
 use crate::run::Work;
@@ -14,15 +14,26 @@ use pixtok_images::picture::{Picture, sheet};
 const SHEET_SIDE: usize = 8;
 
 /// Checks before the long work that each of the first `limit` rows has its own file. Takes the key
-/// of each and the place where it is.
+/// of each, or nothing for a row that is left out, and the place where it is.
 pub(super) fn check_names<P: Display>(
-    rows: impl Iterator<Item = Result<(String, P)>>,
+    rows: impl Iterator<Item = Result<(Option<String>, P)>>,
     limit: Option<u64>,
 ) -> Result<()> {
     let mut names = Names::default();
     for (number, row) in (0..limit.unwrap_or(u64::MAX)).zip(rows) {
         let (key, origin) = row?;
-        if let Err(clash) = names.add(Path::new(&file_name(&key)?)) {
+        let Some(key) = key else {
+            names.leave_out();
+            continue;
+        };
+        let Some(file) = file_name(&key) else {
+            return Err(Misuse(format!(
+                "the key {key:?} of row {number} of {origin}, counted from 0 over all sets, leads out of the folder for \
+                 images; correct it, or give --sheets"
+            ))
+            .into());
+        };
+        if let Err(clash) = names.add(Path::new(&file)) {
             let (Clash::Same(earlier) | Clash::Folder(earlier)) = clash else {
                 return Err(Misuse(format!(
                     "the key {key} of {origin} is too long for the name of a file; give --sheets"
@@ -39,14 +50,10 @@ pub(super) fn check_names<P: Display>(
     Ok(())
 }
 
-/// The file of a key, relative to the folder for images.
-fn file_name(key: &str) -> Result<String> {
-    if key.is_empty() || !is_inside(Path::new(key)) || key.contains('\\') {
-        return Err(anyhow!(
-            "the key {key:?} leads out of the folder for images; the token file is not one of pixtok's"
-        ));
-    }
-    Ok(format!("{key}.png"))
+/// The file of a key, relative to the folder for images; `None` if it would be outside.
+fn file_name(key: &str) -> Option<String> {
+    let fits = !key.is_empty() && is_inside(Path::new(key)) && !key.contains('\\');
+    fits.then(|| format!("{key}.png"))
 }
 
 /// Writes the images.
@@ -74,7 +81,8 @@ impl<'a> Pictures<'a> {
             self.waiting.push(picture);
             return if self.waiting.len() == SHEET_SIDE * SHEET_SIDE { self.write_sheet() } else { Ok(()) };
         }
-        write_png(&self.out.join(file_name(key)?), &picture)
+        let file = file_name(key).with_context(|| format!("no file can be named after the key {key:?}"))?;
+        write_png(&self.out.join(file), &picture)
     }
 
     /// Writes the images of an incomplete sheet, and returns the number of all images.

@@ -29,7 +29,7 @@ impl GeneratedForm {
             );
         };
         let Grid { h, w } = grid;
-        if !self.is_plausible(grid) || u64::from(h) * u64::from(w) > ids.len() as u64 {
+        if !self.is_plausible(grid) {
             return Err(format!("it has {} ids, and it is for {h}×{w} tokens", ids.len()));
         }
         Ok(grid)

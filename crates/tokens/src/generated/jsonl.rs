@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Found, FoundRows, GeneratedForm, no_id};
 use crate::{Grid, MAX_ID, TokenNames, TokensError, io_error};
@@ -43,24 +43,48 @@ fn parsed(line: &[u8], names: Option<&TokenNames>) -> Found {
     let mut object = match serde_json::from_slice(line) {
         Ok(Value::Object(object)) => object,
         Ok(list) => return Found::bare(ids(&list, names)),
-        Err(error) => return Found::bare(Err(format!("it is no JSON ({error})"))),
+        Err(error) => return Found::bare(Err(format!("it is not JSON ({error})"))),
     };
-    let side =
-        |name: &str| object.get(name).and_then(Value::as_u64).and_then(|side| u32::try_from(side).ok());
-    let grid = side("h").zip(side("w")).map(|(h, w)| Grid { h, w });
-    let key = object.get("key").and_then(Value::as_str).map(str::to_owned);
     let ids = match object.remove("tokens") {
         Some(tokens) => ids(&tokens, names),
         None => Err("it has no list \"tokens\"".into()),
     };
-    Found { ids, grid, key, line: None }
+    match grid(&object).and_then(|grid| Ok((grid, key(&object)?))) {
+        Ok((grid, key)) => Found { ids, grid, key, line: None },
+        Err(reason) => Found::bare(Err(reason)),
+    }
+}
+
+/// The grid that an object states.
+fn grid(object: &Map<String, Value>) -> Result<Option<Grid>, String> {
+    let side = |name: &str| match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match value.as_u64().and_then(|side| u32::try_from(side).ok()) {
+            Some(side) => Ok(Some(side)),
+            None => Err(format!("its {name} is {}, not a whole number", shown(value))),
+        },
+    };
+    match (side("h")?, side("w")?) {
+        (Some(h), Some(w)) => Ok(Some(Grid { h, w })),
+        (None, None) => Ok(None),
+        _ => Err("it has one of h and w; give both".into()),
+    }
+}
+
+/// The key that an object states.
+fn key(object: &Map<String, Value>) -> Result<Option<String>, String> {
+    match object.get("key") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(key)) => Ok(Some(key.clone())),
+        Some(other) => Err(format!("its key is {}, not a string", shown(other))),
+    }
 }
 
 fn ids(value: &Value, names: Option<&TokenNames>) -> Result<Vec<u32>, String> {
     match (value, names) {
         (Value::Array(items), _) => items.iter().enumerate().map(|(place, item)| id(place, item)).collect(),
         (Value::String(text), Some(names)) => names.parse(text).map_err(|error| error.to_string()),
-        _ => Err(format!("it is {}, and no list of ids", shown(value))),
+        _ => Err(format!("it is {}, not a list of ids", shown(value))),
     }
 }
 

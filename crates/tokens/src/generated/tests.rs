@@ -173,7 +173,10 @@ fn arrays_of_any_integers_are_read() {
     let rows =
         read(&form, "npy", &npy("<i8", &[3, 6], &[[-1, 100, 100, 100, 100, 100]; 3].concat())).unwrap();
     let error = rows[2].clone().unwrap_err();
-    assert_eq!(error, "row 2: place 0 has -1, which is no id: ids are whole numbers from 0 to 2147483647");
+    assert_eq!(
+        error,
+        "row 2: place 0 has -1, which is not an id: ids are whole numbers from 0 to 2147483647"
+    );
     for (descr, largest) in [("<i8", "2147483648"), ("<u8", "2147483648")] {
         let rows = read(&plain(), "npy", &npy(descr, &[1, 6], &[0, 0, 0, 0, 0, 1 << 31])).unwrap();
         assert!(rows[0].clone().unwrap_err().contains(&format!("place 5 has {largest},")), "{descr}");
@@ -211,10 +214,10 @@ fn arrays_that_are_no_rows_of_ids_are_refused() {
         (npy("<i8", &[0, 6], &[]), "an array [0, 6] without ids"),
         (npy("<i8", &[u64::MAX, 6], &six), "bytes follow"),
         (npy("<i8", &[1, 3, 2], &six), "the shape [1, 3, 2], and an array of codes has [N, 2, 3]"),
-        (b"\x93NUMPY\x01\x00\xff\xff{}".to_vec(), "no array in numpy's format"),
-        (b"\x93NUMPY\x03\x00\xff\xff\xff\xff{}".to_vec(), "no array in numpy's format"),
-        (b"{}".to_vec(), "no array in numpy's format"),
-        (vec![], "no array in numpy's format"),
+        (b"\x93NUMPY\x01\x00\xff\xff{}".to_vec(), "not an array in numpy's format"),
+        (b"\x93NUMPY\x03\x00\xff\xff\xff\xff{}".to_vec(), "not an array in numpy's format"),
+        (b"{}".to_vec(), "not an array in numpy's format"),
+        (vec![], "not an array in numpy's format"),
     ] {
         let error = read(&form, "npy", &content).unwrap_err();
         assert!(error.contains(part), "{part}: {error}");
@@ -246,7 +249,7 @@ fn a_stream_is_cut_by_its_first_row() {
     assert_eq!(rows.len(), 3);
     assert_eq!(rows[2].clone().unwrap_err(), "row 2: the file ends after 3 of its 11 ids");
     for (content, part) in
-        [(&b"abc"[..], "has 3 bytes, which are no ids of 2 bytes each"), (b"", "has no ids")]
+        [(&b"abc"[..], "has 3 bytes, which do not divide into ids of 2 bytes each"), (b"", "has no ids")]
     {
         let error = read(&form, "bin", content).unwrap_err();
         assert!(error.contains(part), "{error}");
@@ -264,7 +267,10 @@ fn lines_are_lists_or_objects() {
         [[100, 101, 102], [103, 104, 109]]\n\
         \"100 101\"\n\
         [100, 101\n\
-        [100, 101, 102, 103, 104, 3000000000]";
+        [100, 101, 102, 103, 104, 3000000000]\n\
+        {\"tokens\": [100, 101, 102, 103, 104, 109], \"h\": \"2\", \"w\": 3}\n\
+        {\"tokens\": [100, 101, 102, 103, 104, 109], \"w\": 3, \"h\": null}\n\
+        {\"tokens\": [100, 101, 102, 103, 104, 109], \"key\": 7}";
     let rows = read(&form, "jsonl", text.as_bytes()).unwrap();
     let keys: Vec<String> = rows.iter().flatten().map(|row| row.key.clone()).collect();
     assert_eq!(keys, ["00000000", "deep/cat"]);
@@ -272,15 +278,18 @@ fn lines_are_lists_or_objects() {
     let bad: Vec<String> = rows.into_iter().filter_map(Result::err).collect();
     for (words, start) in bad.iter().zip([
         "row 2 (line 4 of the file): it has no list \"tokens\"",
-        "row 3 (line 5 of the file): place 5 has 1.5, which is no id",
+        "row 3 (line 5 of the file): place 5 has 1.5, which is not an id",
         "row 4 (line 6 of the file): its ids are in lists within the list",
-        "row 5 (line 7 of the file): it is \"100 101\", and no list of ids",
-        "row 6 (line 8 of the file): it is no JSON",
-        "row 7 (line 9 of the file): place 5 has 3000000000, which is no id",
+        "row 5 (line 7 of the file): it is \"100 101\", not a list of ids",
+        "row 6 (line 8 of the file): it is not JSON",
+        "row 7 (line 9 of the file): place 5 has 3000000000, which is not an id",
+        "row 8 (line 10 of the file): its h is \"2\", not a whole number",
+        "row 9 (line 11 of the file): it has one of h and w",
+        "row 10 (line 12 of the file): its key is 7, not a string",
     ]) {
         assert!(words.starts_with(start), "{words}");
     }
-    assert_eq!(bad.len(), 6);
+    assert_eq!(bad.len(), 9);
 }
 
 #[test]
@@ -315,7 +324,8 @@ fn images_of_different_sizes_state_them() {
     let sizes = ragged(json!({ "boi": 20, "size": { "kind": "grid", "base": 30, "div": 1 } }));
     assert_eq!(sizes.complete(&[20, 31, 32, 5, 6], None).unwrap().0, grid(1, 2));
     assert_eq!(sizes.complete(&[32, 31, 5, 6], None), Ok((grid(2, 1), vec![20, 32, 31, 5, 6])));
-    assert!(sizes.complete(&[20, 33, 32, 5, 6], None).unwrap_err().contains("it is for 3×2 tokens"));
+    let error = sizes.complete(&[20, 33, 32, 5, 6], None).unwrap_err();
+    assert!(error.contains("an image of 3×2 tokens has 6"), "{error}");
     assert!(sizes.complete(&[5, 6], None).unwrap_err().contains("nothing states the size"));
     assert_eq!(sizes.complete(&[5, 6], Some(grid(2, 1))), Ok((grid(2, 1), vec![20, 32, 31, 5, 6])));
     assert!(sizes.complete(&[5, 6], Some(grid(0, 7))).is_err());
