@@ -28,7 +28,10 @@ pub(super) fn plan(paths: &[PathBuf], changes: &Changes, protocol: Option<&Path>
     without_a_sweeps(changes, &mut problems);
     let mut seen = HashSet::new();
     for path in paths {
-        let subject = problems.keep(Subject::at(path));
+        // The name of a shipped config is recognised, to say what it is.
+        let named = [shipped::config(path), shipped::comparison(path)].into_iter().flatten();
+        let file = named.into_iter().find(|file| file.exists());
+        let subject = problems.keep(Subject::at(file.as_deref().unwrap_or(path)));
         if let Some(words) = subject.and_then(|subject| subject.is_no_tokenizer(path)) {
             problems.keep(Err::<(), _>(Misuse(words)));
         }
@@ -50,7 +53,7 @@ pub(super) fn plan(paths: &[PathBuf], changes: &Changes, protocol: Option<&Path>
         // They are images of the protocol.
         base.eval.samples.clear();
     }
-    base.check().with_context(|| format!("{} is no usable protocol", recipe.path.display()))?;
+    base.check().with_context(|| format!("{} cannot be the protocol", recipe.path.display()))?;
     let names = names(paths);
     let name = name_of(&names);
     let arms = names.into_iter().zip(paths).map(|(name, path)| PlannedArm {
@@ -89,8 +92,7 @@ fn without_a_sweeps(changes: &Changes, problems: &mut Problems) {
 fn recipe(paths: &[PathBuf], protocol: Option<&Path>) -> Result<Recipe> {
     if let Some(path) = protocol {
         // A shipped config may be named.
-        let named = shipped::config(path).ok();
-        let path = named.as_deref().unwrap_or(path);
+        let path = &shipped::config(path).map_err(|error| Misuse(format!("--protocol: {error}")))?;
         if !path.exists() {
             let (shown, absence) = (path.display(), absence(path));
             let remedy = "give a training config or a run folder";
@@ -305,6 +307,12 @@ mod tests {
             let error = place.plan(names, &changes, protocol).unwrap_err();
             assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
         }
+        let shipped = ["quickstart-fsq", "fsq-vs-vq", "no-such-config"].map(PathBuf::from);
+        let error = super::plan(&shipped, &none, None).unwrap_err().to_string();
+        let parts = ["quickstart-fsq is a training config", "fsq-vs-vq is a sweep", "no-such-config does not"];
+        assert!(parts.iter().all(|part| error.contains(part)), "{error}");
+        let error = super::plan(&[place.at("made here")], &none, Some(&shipped[1])).unwrap_err().to_string();
+        assert!(error.starts_with("--protocol: ") && error.contains("pixtok compare fsq-vs-vq"), "{error}");
     }
 
     #[test]

@@ -92,7 +92,8 @@ impl Comparison {
         if pair.arms[0] == arm {
             return Some(pair.clone());
         }
-        let turn = |interval: Interval| Interval { low: -interval.high, high: -interval.low, ..interval };
+        let turn =
+            |interval: Interval| Interval { low: 0.0 - interval.high, high: 0.0 - interval.low, ..interval };
         Some(Pair {
             figure: pair.figure.clone(),
             arms: [arm.to_owned(), other.to_owned()],

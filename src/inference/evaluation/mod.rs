@@ -208,7 +208,7 @@ fn measure(
                 tell.say("stability is of tokens, which reconstructions alone do not have; it is left out");
             }
             if options.code_counts.is_some() {
-                tell.say("reconstructions alone have no tokens, so the file of --code-counts has no rows");
+                tell.say("reconstructions alone have no tokens, so no codes are counted");
             }
             let looking = tell.work("looking for reconstructions", None);
             let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
