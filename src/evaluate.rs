@@ -1,7 +1,8 @@
 //! The only evaluation loop. The trainer and `pixtok eval` both call it.
 //!
-//! `chosen` selects the images that are shown as pictures. `passes` yields batches of originals and reconstructions, from a tokenizer or from `pairs` of
-//! folders, in which `reconstructions` matches files by name. `measures` selects the metrics.
+//! `chosen` selects the images that are shown as pictures. `passes` yields batches of originals and
+//! reconstructions, from a tokenizer or from `pairs` of folders, in which `reconstructions` matches
+//! files by name. `measures` selects the metrics.
 //! `scores` holds the values of each image, and `per_image` writes them as a table; `sums` and
 //! `features` accumulate over batches. `figures` holds the results. `mixups` checks whether
 //! channels or pixels are in the wrong place.
@@ -25,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 pub use crate::metrics::Metric;
-pub use chosen::chosen;
+pub use chosen::{check_samples, chosen};
 pub use features::ENOUGH_IMAGES as ENOUGH_FID_IMAGES;
 pub use figures::Figures;
 pub use measures::{Measures, Networks};

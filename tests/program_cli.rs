@@ -189,6 +189,23 @@ fn all_images_are_read_before_a_training_that_asks_for_it() {
 }
 
 #[test]
+fn a_dry_run_refuses_what_a_training_would() {
+    let scratch = Scratch::new();
+    for kind in [&["--dry-run"][..], &[]] {
+        let args = [&["--set=eval.samples=[\"nowhere.png\"]"], kind].concat();
+        let words = ["nowhere.png is not among the 3 images that are evaluated", "eval.samples"];
+        refused(&scratch.try_train("none", &args), 2, &words);
+    }
+    assert!(!scratch.path("none").exists());
+    // Another folder may be given when it begins.
+    fs::create_dir(scratch.path("there")).unwrap();
+    fs::write(scratch.path("there/config.toml"), "").unwrap();
+    fs::write(scratch.path("there/metrics.jsonl"), "").unwrap();
+    let there = scratch.try_train("there", &["--dry-run"]);
+    ended(&there, 0, &["there already holds a run", "memory: about "]);
+}
+
+#[test]
 fn a_dry_run_says_everything_that_would_be_used() {
     let scratch = Scratch::new();
     let dry_run = |set: &str| said(&scratch.try_train("run", &["--dry-run", "--print-config", "--set", set]));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::EvaluateError;
+use super::{Config, EvaluateError};
 use pixtok_images::data::{self, Dataset, Pipeline};
 use pixtok_images::picture::Picture;
 
@@ -58,6 +58,17 @@ pub fn chosen(
         }
     }
     Ok(best.into_iter().flatten().map(|(image, _)| dataset.name(image).into_owned()).collect())
+}
+
+/// Checks that the images of the sample sheets are evaluated, without reading any.
+///
+/// # Errors
+/// [`EvaluateError::Chosen`] when `config` names one that is not.
+pub fn check_samples(dataset: &Dataset, config: &Config) -> Result<(), EvaluateError> {
+    if config.samples.is_empty() {
+        return Ok(());
+    }
+    named(dataset, config.bound(), &config.samples).map(drop)
 }
 
 fn named(
@@ -161,6 +172,13 @@ mod tests {
         let error = chosen(&dataset, &data::Config::default(), None, &wanted, 8).unwrap_err();
         let words = "007.png is not among the 5 images that are evaluated, whose names are like 000.png";
         assert!(error.to_string().contains(words), "{error}");
+        let check = |max_images, samples: &[&str]| {
+            let samples = samples.iter().map(|&name| name.to_owned()).collect();
+            check_samples(&dataset, &Config { max_images, samples, ..Config::default() })
+        };
+        assert!(check(0, &[]).is_ok() && check(0, &["003.png"]).is_ok());
+        // Of the evaluated images 0 and 2.
+        assert!(matches!(check(2, &["003.png"]), Err(EvaluateError::Chosen { total: 2, .. })));
     }
 
     #[test]

@@ -16,7 +16,9 @@ use super::summary::Summary;
 use super::task::{Prepared, Ready, RunTask};
 use super::training::{Described, absolute, exactness, run_folder, suit_memory};
 use super::{Run, Tell, check_data, dry_run, init, loss};
+use crate::checkpoint;
 use crate::config::Config;
+use crate::evaluate::check_samples;
 use crate::tasks::tokenizer::{
     Circumstances, ImageBatches, LossWeights, NoiseSource, Objective, Samples, Setup, State, TokenizerTask,
     Validation,
@@ -219,8 +221,14 @@ impl RunTask for TokenizerRun {
             Err(error) => (None, Err(error)),
         };
         let place = place_of(earlier.as_ref(), options);
-        let images = both_sets(config, tell);
+        let images = both_sets(config, tell).map(|(train, val)| (Arc::new(train), Arc::new(val)));
+        if let Ok((_, val_set)) = &images {
+            check_samples(val_set, &config.eval)?;
+        }
         let resumed = earlier.is_some();
+        if !resumed && Run::is_one(&place) {
+            tell.say(&checkpoint::Error::Exists { folder: place.clone() }.to_string());
+        }
         // The images may be on a different machine, so this is checked only if everything is here.
         if let (Some(earlier), Ok((train_set, val_set)), Ok(_)) = (earlier, &images, &weights) {
             let exactness = exactness(config, device)?;
@@ -229,21 +237,20 @@ impl RunTask for TokenizerRun {
             notes.extend(other_images(&earlier, config, val_set)?);
         }
         notes.iter().for_each(|text| tell.note(text));
-        let images = images.as_ref();
+        let listed = images.as_ref().map(|(train, val)| (&**train, &**val));
         let summary = Summary {
             config,
             run: &place,
             resumed,
-            images: images.map(|(train, val)| (train, val)).map_err(|error| format!("{error:#}")),
+            images: listed.map_err(|error| format!("{error:#}")),
             networks: &networks,
             precision: &settled,
         };
         let words = dry_run::words(&summary, weights, print_config, tell)?;
         let config = config.clone();
         let check_data = Box::new(move |tell: Tell| {
-            let (train_set, val_set) = both_sets(&config, tell)?;
-            let sets = (&Arc::new(train_set), &Arc::new(val_set));
-            let checked = check_data::read_all(&config, sets, tell)?;
+            let (train_set, val_set) = images?;
+            let checked = check_data::read_all(&config, (&train_set, &val_set), tell)?;
             Ok((checked.words() + "\n", checked.is_fine()))
         });
         Ok(Described { words, check_data })

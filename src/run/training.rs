@@ -31,7 +31,7 @@ pub struct Described {
     /// The description.
     pub words: String,
     /// See [`Described::check_data`].
-    pub(super) check_data: Box<dyn Fn(Tell) -> Result<(String, bool)>>,
+    pub(super) check_data: Box<dyn FnOnce(Tell) -> Result<(String, bool)>>,
 }
 
 impl Described {
@@ -40,7 +40,7 @@ impl Described {
     ///
     /// # Errors
     /// When there is no data, or it cannot be listed.
-    pub fn check_data(&self, tell: Tell) -> Result<(String, bool)> {
+    pub fn check_data(self, tell: Tell) -> Result<(String, bool)> {
         (self.check_data)(tell)
     }
 }

@@ -18,7 +18,7 @@ use super::subject::Subject;
 use super::{Plan, Source, SweepError, collect, dry_run, given, queue, speeds};
 use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::config::{Config, shipped};
-use crate::evaluate::{self, EvaluateError};
+use crate::evaluate::check_samples;
 use crate::inference::{MeasureOptions, TrainingSearch};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Run, Tell, check_batch, tell_omitted, tell_overlap, training_set, validation_set, weights};
@@ -142,7 +142,7 @@ fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepar
     let images = images(&plan, tell);
     let found = images.as_ref().ok();
     problems.keep(check_weights(&plan, found, &options, tell));
-    problems.keep(found.map_or(Ok(()), |found| check_shown(&plan, &found.val)));
+    problems.keep(found.map_or(Ok(()), |found| check_samples(&found.val, &plan.base.eval)));
     let tried = try_out(&plan, found, devices[0], &mut problems, tell);
     problems.finish(images.as_ref().err().filter(|_| !dry_run))?;
     settle_precision(&mut plan, &layout, &devices, tell)?;
@@ -292,15 +292,6 @@ fn check_weights(plan: &Plan, found: Option<&Images>, options: &CompareOptions, 
     // On the CPU, so that this process uses no memory of the trainings' devices.
     options.measures.measures(images, Device::Cpu, tell)?;
     Ok(())
-}
-
-/// Checks that the images which the report is to show are evaluated.
-fn check_shown(plan: &Plan, val_set: &Arc<Dataset>) -> Result<(), EvaluateError> {
-    let Config { data, eval, .. } = &plan.base;
-    if eval.samples.is_empty() {
-        return Ok(());
-    }
-    evaluate::chosen(val_set, data, eval.bound(), &eval.samples, eval.samples.len()).map(drop)
 }
 
 /// Tries all existing tokenizers. Returns what was found, for each arm that exists and works.

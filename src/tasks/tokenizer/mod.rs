@@ -2,9 +2,9 @@
 //!
 //! `objective` is what is minimised: `reconstruction`, and with an adversary `adversarial` too.
 //! `batches` is where images come from, `start` is k-means before step 0, `validate` measures and
-//! shows, `samples` are the pictures. `collapse` and `duel` warn of what goes wrong, `error` says what the loop has to know of
-//! errors. `state`, `best`, `files` and `bad_log` are what a run keeps of its images. `config` is
-//! the root config, and `training` its `[train]`.
+//! shows, `samples` are the pictures. `collapse` and `duel` warn of what goes wrong, `error` says
+//! what the loop has to know of errors. `state`, `best`, `files` and `bad_log` are what a run keeps
+//! of its images. `config` is the root config, and `training` its `[train]`.
 
 mod adversarial;
 mod bad_log;
