@@ -8,8 +8,6 @@
 //! sample at `place` is mix(seed + (place + 1)·γ), and its number i is mix(key + (i + 1)·γ). Sums
 //! and products of int64 wrap in the same way as those of u64.
 
-use std::f64::consts::TAU;
-
 use pixtok_base::seed::Seed;
 use tch::{Device, Kind, Tensor};
 
@@ -67,21 +65,6 @@ impl Noise {
     #[must_use]
     pub fn whole(self, below: i64, shape: &[i64], device: Device) -> Tensor {
         shifted(&(shifted(&self.bits(shape, device), 32) * below), 32)
-    }
-
-    /// Gaussian numbers of mean 0 and deviation 1, at most 6.7 in magnitude (Box and Muller 1958).
-    /// They are computed in float64 and rounded once.
-    ///
-    /// # Shapes
-    /// `[B, …]` float32 on `device`.
-    #[must_use]
-    pub fn gaussian(self, shape: &[i64], device: Device) -> Tensor {
-        let bits = self.bits(shape, device);
-        let share = |half: Tensor| half.to_kind(Kind::Double) * 2f64.powi(-32);
-        // One half of the bits is a number in (0, 1], which has a logarithm; the other is an angle.
-        let radius = (share(shifted(&bits, 32) + 1i64).log() * -2.0).sqrt();
-        let angle = share(bits.bitwise_and(0xFFFF_FFFFi64)) * TAU;
-        (radius * angle.cos()).to_kind(Kind::Float)
     }
 
     /// 64 random bits for each element.
@@ -165,8 +148,7 @@ mod tests {
             let noise = Noise::new(Seed(seed)).at_places(first, every);
             let shape = [3, 5, 7];
             let drawn: Vec<i64> = Vec::try_from(noise.bits(&shape, CPU).view([-1])).unwrap();
-            let (uniform, gaussian) =
-                (floats(&noise.uniform(&shape, CPU)), floats(&noise.gaussian(&shape, CPU)));
+            let uniform = floats(&noise.uniform(&shape, CPU));
             let whole: Vec<i64> = Vec::try_from(noise.whole(1000, &shape, CPU).view([-1])).unwrap();
             for (at, found) in drawn.iter().enumerate() {
                 let (sample, i) = (at as u64 / 35, at as u64 % 35);
@@ -174,9 +156,6 @@ mod tests {
                 assert_eq!(*found as u64, expected);
                 assert_eq!(uniform[at], (expected >> 40) as f64 / f64::from(1 << 24));
                 assert_eq!(whole[at] as u64, ((expected >> 32) * 1000) >> 32);
-                let radius = (-2.0 * (((expected >> 32) + 1) as f64 / 2f64.powi(32)).ln()).sqrt();
-                let angle = TAU * (expected & 0xFFFF_FFFF) as f64 / 2f64.powi(32);
-                assert!((gaussian[at] - radius * angle.cos()).abs() < 1e-6);
             }
         }
     }
@@ -186,7 +165,7 @@ mod tests {
         let (noise, shape) = (Noise::new(Seed(5)), [8, 3, 2]);
         let draw = |noise: Noise, samples: i64| {
             let shape = [samples, shape[1], shape[2]];
-            [noise.uniform(&shape, CPU), noise.gaussian(&shape, CPU), noise.whole(9, &shape, CPU)]
+            [noise.uniform(&shape, CPU), noise.whole(9, &shape, CPU)]
         };
         let whole = draw(noise, 8);
         let halves = [0, 4].map(|first| draw(noise.at_places(first, 1), 4));
@@ -201,8 +180,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(whole[0].kind(), Kind::Float);
-        assert_eq!((whole[1].kind(), whole[2].kind()), (Kind::Float, Kind::Int64));
+        assert_eq!((whole[0].kind(), whole[1].kind()), (Kind::Float, Kind::Int64));
         assert_eq!(noise.uniform(&[0, 3], CPU).size(), [0, 3]);
     }
 
@@ -233,28 +211,6 @@ mod tests {
             assert!(found.abs() < 0.01, "{what}: {found}");
         }
         assert!(correlation(&streams[0], &streams[1], 1.0 / 12.0).abs() < 0.01);
-    }
-
-    #[test]
-    fn gaussian_numbers_have_the_moments_and_tails() {
-        let drawn = Noise::new(Seed(3)).gaussian(&[64, 4096], CPU);
-        let power = |exponent: i64| mean(&drawn.to_kind(Kind::Double).pow_tensor_scalar(exponent));
-        for (exponent, expected, allowed) in [(1, 0.0, 0.01), (2, 1.0, 0.015), (3, 0.0, 0.04), (4, 3.0, 0.1)]
-        {
-            assert!((power(exponent) - expected).abs() < allowed, "moment {exponent}: {}", power(exponent));
-        }
-        for (beyond, expected, allowed) in [(1.0, 0.3173, 0.005), (2.0, 0.0455, 0.0021), (3.0, 0.0027, 5e-4)]
-        {
-            let share = mean(&drawn.abs().gt(beyond));
-            assert!((share - expected).abs() < allowed, "{share} are beyond {beyond}");
-        }
-        assert!((4.0..6.7).contains(&drawn.abs().max().double_value(&[])));
-        for (what, other) in
-            [("the next number", drawn.roll([1], [1])), ("the next sample", drawn.roll([1], [0]))]
-        {
-            let found = correlation(&drawn, &other, 1.0);
-            assert!(found.abs() < 0.01, "{what}: {found}");
-        }
     }
 
     #[test]

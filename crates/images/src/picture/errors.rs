@@ -3,7 +3,7 @@
 use super::Picture;
 
 /// The largest factor by which errors are amplified.
-pub const MOST_AMPLIFIED: u32 = 32;
+const MOST_AMPLIFIED: u32 = 32;
 /// The share of all pixels whose amplified error must fit the scale.
 const WITHIN: f64 = 0.995;
 

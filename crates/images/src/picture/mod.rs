@@ -26,7 +26,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ExtendedColorType, ImageEncoder, ImageFormat, RgbImage};
 use jpeg_encoder::{ColorType, SamplingFactor};
 
-pub use errors::{MOST_AMPLIFIED, error_map, error_scale};
+pub use errors::{error_map, error_scale};
 pub use memory::{Decoded, Traits};
 pub use sheet::{LabelledSheet, sheet};
 
