@@ -16,6 +16,7 @@ mod form;
 mod grid;
 mod jsonl;
 mod npy;
+mod width;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{FoundRows, GeneratedForm, Integer, even_rows};
+use super::{FoundRows, GeneratedForm, Integer, even_rows, width};
 use crate::files::Input;
 use crate::{Dtype, Grid, TokensError};
 
@@ -14,10 +14,21 @@ pub(super) fn rows(
     form: &GeneratedForm,
 ) -> Result<FoundRows, TokensError> {
     let integer = Integer { bytes: dtype.bytes(), signed: false };
-    let bytes = Input::open(path.to_owned())?.left();
+    let mut input = Input::open(path.to_owned())?;
+    let bytes = input.left();
     if !bytes.is_multiple_of(integer.bytes as u64) {
         return Err(TokensError::Unsuitable(format!(
             "{} has {bytes} bytes, which are no ids of {} bytes each; save it as {}, the number type of the set",
+            path.display(),
+            integer.bytes,
+            dtype.name()
+        )));
+    }
+    let start = input.take(bytes.min(width::ENOUGH * integer.bytes as u64))?;
+    if integer.ids(&start).is_ok_and(|ids| width::is_too_wide(&ids)) {
+        return Err(TokensError::Unsuitable(format!(
+            "every second id of {} is 0, as if it held numbers of more than {} bytes; save it as {}, the number type of \
+             the set, or as .npy, which states its type",
             path.display(),
             integer.bytes,
             dtype.name()
