@@ -77,6 +77,7 @@ def main() -> None:
         }
         for name, part in [("pictures", "train"), ("val", "val")]:
             shutil.copytree(ROOT / "data/photos96" / part, folder / name)
+        shutil.copy(next((folder / "val").rglob("*.jpg")), folder / "photo.jpg")
         for page in PAGES:
             if not check(page, folder, env):
                 raise SystemExit(f"docs/{page}.md has no blocks to run")

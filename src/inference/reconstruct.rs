@@ -58,6 +58,7 @@ struct Task {
 /// When a file would be written twice or would replace an image; when no image can be used; when
 /// the tokenizer fails.
 pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
+    let run = Run::find(&options.tokenizer)?;
     let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
     let tasks = tasks(options, &out, tell)?;
     for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
@@ -67,7 +68,7 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
     }
     mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
     let device = options.compute.start(tell)?;
-    let trained = Run::find(&options.tokenizer)?.open(options.choice, device, tell)?;
+    let trained = run.open(options.choice, device, tell)?;
     let codec = trained.codec();
     let factor = trained.tokenizer.side_multiple() as u32;
     let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
@@ -125,9 +126,13 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         ));
     }
     if let Some(path) = &options.sheet {
+        let whole: Vec<_> = originals.iter().map(|picture| (picture.width, picture.height)).collect();
         let (originals, reconstructions) = (middles(originals), middles(reconstructions));
+        let shown = originals.iter().map(|picture| (picture.width, picture.height));
+        let cropped = !shown.eq(whole);
         write_png(path, &comparison(captions, originals, reconstructions))?;
-        words += &format!("originals above their reconstructions: {}\n", path.display());
+        let parts = if cropped { " (the middle of each; the PSNR is of the whole)" } else { "" };
+        words += &format!("originals above their reconstructions: {}{parts}\n", path.display());
     }
     Ok(words)
 }

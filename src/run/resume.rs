@@ -280,7 +280,7 @@ fn rate_jump(
     let remedy = if matches!(optimizer.schedule, Schedule::Wsd { .. }) {
         "to extend a run smoothly, raise train.steps before its decay begins"
     } else {
-        "to be able to extend a run smoothly, begin it with optimizer.schedule kind \"constant\" or \"wsd\""
+        "to be able to extend a run smoothly, begin it with --set 'optimizer.schedule={kind=\"constant\"}'"
     };
     Some(format!(
         "jumps from {then:.3e} to {now:.3e} at step {step}; {remedy}. To set the rate yourself, add --set optimizer.lr"

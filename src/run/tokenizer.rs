@@ -222,6 +222,11 @@ impl RunTask for TokenizerRun {
         };
         let place = place_of(earlier.as_ref(), options);
         let images = both_sets(config, tell).map(|(train, val)| (Arc::new(train), Arc::new(val)));
+        let images = match images {
+            // What the flags name is meant to be here.
+            Err(error) if options.data.is_some() || options.val_data.is_some() => return Err(error),
+            images => images,
+        };
         if let Ok((_, val_set)) = &images {
             check_samples(val_set, &config.eval)?;
         }

@@ -131,8 +131,8 @@ fn better(folder: &RunFolder, step: u64) -> Option<String> {
     is_there.then(|| {
         let (metric, value) = (best.metric, best.value);
         format!(
-            "this is step {step}; step {} has the best {metric} of the run ({value:.3} on its validation \
-             images): --checkpoint best takes it",
+            "this is step {step}; of the steps that were evaluated in training, step {} has the best {metric} \
+             ({value:.3}): --checkpoint best takes it",
             best.step
         )
     })
