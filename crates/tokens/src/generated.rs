@@ -185,7 +185,7 @@ impl Integer {
 
 /// What is wrong with a number that can be no id.
 fn no_id(place: usize, shown: &str) -> String {
-    format!("place {place} has {shown}, which is no id: ids are whole numbers from 0 to {MAX_ID}")
+    format!("place {place} has {shown}, which is not an id: ids are whole numbers from 0 to {MAX_ID}")
 }
 
 /// Reads rows of `row_bytes` bytes up to the end of `input`. Bytes after the last whole row are a

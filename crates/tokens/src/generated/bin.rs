@@ -18,7 +18,8 @@ pub(super) fn rows(
     let bytes = input.left();
     if !bytes.is_multiple_of(integer.bytes as u64) {
         return Err(TokensError::Unsuitable(format!(
-            "{} has {bytes} bytes, which are no ids of {} bytes each; save it as {}, the number type of the set",
+            "{} has {bytes} bytes, which do not divide into ids of {} bytes each; save it as {}, the number type \
+             of the set",
             path.display(),
             integer.bytes,
             dtype.name()

@@ -16,14 +16,14 @@ pub(super) fn rows(path: &Path, form: &GeneratedForm) -> Result<FoundRows, Token
     let mut input = Input::open(path.to_owned())?;
     let bytes = input.left();
     let Some(text) = text_of(&mut input)? else {
-        return refused("is no array in numpy's format; write it with np.save".into());
+        return refused("is not an array in numpy's format; write it with np.save".into());
     };
     let Some(Header { descr, shape }) = parse(&text) else {
         let is_fortran = String::from_utf8_lossy(&text).contains("'fortran_order': True");
         return refused(if is_fortran {
             "is in Fortran's order; save np.ascontiguousarray(ids)".into()
         } else {
-            "is no plain array; save the ids as integers, np.array(ids, dtype=np.int64)".into()
+            "is not a plain array; save the ids as integers, np.array(ids, dtype=np.int64)".into()
         });
     };
     let Some(integer) = integer(&descr) else {
