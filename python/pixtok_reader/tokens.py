@@ -119,8 +119,10 @@ def write_tokens(
             rows.append(coder.whole(h, w, np.asarray(row).reshape(-1)))
         except ValueError as error:
             raise ValueError(f"row {number}: {error}") from error
+    if not rows:
+        raise ValueError("there are no rows of ids; give one for each image")
     keys = [f"{number:08}" for number in range(len(rows))] if keys is None else list(keys)
-    if len(keys) != len(rows) or len(set(keys)) != len(keys) or not rows:
+    if len(keys) != len(rows) or len(set(keys)) != len(keys):
         raise ValueError(f"there are {len(rows)} rows and {len(set(keys))} different keys; give one for each row")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):

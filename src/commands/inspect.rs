@@ -24,12 +24,16 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         let vocabulary = set.sidecar.vocabulary(&set.folder)?;
         let mut first: Option<Row> = None;
         let (mut rows, mut tokens, mut counts) = (0u64, 0u64, BTreeMap::<u32, u64>::new());
-        let mut kept = 0.0;
+        // What a model generated was cut from no picture.
+        let (mut pictures, mut kept) = (0u64, 0.0);
         for row in set.rows() {
             let row = row?;
             rows += 1;
             tokens += row.ids.len() as u64;
-            kept += share_of_row(&set.sidecar, &row);
+            if is_of_picture(&row) {
+                pictures += 1;
+                kept += share_of_row(&set.sidecar, &row);
+            }
             for &id in &row.ids {
                 *counts.entry(id).or_default() += 1;
             }
@@ -37,8 +41,8 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         }
         let shards = set.shards.len();
         line(&mut text, "rows", &format!("{rows} in {shards} shard(s), {tokens} tokens"));
-        if rows > 0 {
-            line(&mut text, "kept", &share_kept(&set.sidecar, kept / rows as f64));
+        if pictures > 0 {
+            line(&mut text, "kept", &share_kept(&set.sidecar, kept / pictures as f64));
         }
         in_use(&mut text, counts, &set.sidecar, &vocabulary);
         if let Some(row) = first {
@@ -217,20 +221,19 @@ fn frequent(counts: &BTreeMap<u32, u64>, total: u64, name: &dyn Fn(u32) -> Strin
     shown.collect::<Vec<_>>().join(", ") + more
 }
 
+/// Whether a row was made from a picture. What a model generated has no picture's size.
+fn is_of_picture(row: &Row) -> bool {
+    row.width > 0 && row.height > 0
+}
+
 fn first_row(text: &mut String, row: &Row) {
-    line(
-        text,
-        "first row",
-        &format!(
-            "{}, {}×{} positions, {} ids, picture of {}×{} pixels (width × height)",
-            row.key,
-            row.grid.h,
-            row.grid.w,
-            row.ids.len(),
-            row.width,
-            row.height
-        ),
-    );
+    let picture = if is_of_picture(row) {
+        format!("picture of {}×{} pixels (width × height)", row.width, row.height)
+    } else {
+        "generated".to_owned()
+    };
+    let (key, grid, ids) = (&row.key, row.grid, row.ids.len());
+    line(text, "first row", &format!("{key}, {}×{} positions, {ids} ids, {picture}", grid.h, grid.w));
     if let Some(label) = row.label {
         line(text, "", &format!("label {label}"));
     }
