@@ -309,7 +309,8 @@ mod tests {
         }
         let shipped = ["quickstart-fsq", "fsq-vs-vq", "no-such-config"].map(PathBuf::from);
         let error = super::plan(&shipped, &none, None).unwrap_err().to_string();
-        let parts = ["quickstart-fsq is a training config", "fsq-vs-vq is a sweep", "no-such-config does not"];
+        let parts =
+            ["quickstart-fsq is a training config", "fsq-vs-vq is a sweep", "no-such-config does not"];
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         let error = super::plan(&[place.at("made here")], &none, Some(&shipped[1])).unwrap_err().to_string();
         assert!(error.starts_with("--protocol: ") && error.contains("pixtok compare fsq-vs-vq"), "{error}");
