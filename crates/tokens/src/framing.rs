@@ -75,6 +75,21 @@ impl Framing {
         all.into_iter().filter_map(|(name, id)| Some((name, id?)))
     }
 
+    /// What an id of the framing of grids with sides up to `side` is for, by the name of its flag;
+    /// `None` if it is no id of the framing.
+    #[must_use]
+    pub fn name_of(&self, id: u32, side: u32) -> Option<&'static str> {
+        if let Some((name, _)) = self.named().find(|(_, own)| *own == id) {
+            return Some(name);
+        }
+        let is_size = match &self.size {
+            SizeTokens::None => false,
+            SizeTokens::Grid { base, div } => (1..=side / (*div).max(1)).contains(&id.wrapping_sub(*base)),
+            SizeTokens::Text { ids } => ids.contains(&id),
+        };
+        is_size.then_some("size")
+    }
+
     /// The number of ids of an image whose grid has these lines, including framing.
     ///
     /// # Errors
@@ -289,6 +304,11 @@ mod tests {
         assert_eq!(full().length(GRID, LINES).unwrap(), framed.len());
         assert_eq!(full().unframe(GRID, LINES, &framed).unwrap(), ids);
         assert_eq!(full().range(16), Some([100, 216]));
+        for (id, name) in
+            [(100, Some("bos")), (103, Some("eol")), (216, Some("size")), (217, None), (1, None)]
+        {
+            assert_eq!(full().name_of(id, 16), name, "{id}");
+        }
         let bare = Framing::default();
         assert!(bare.is_bare());
         assert_eq!((bare.range(16), bare.largest(16)), (None, 0));

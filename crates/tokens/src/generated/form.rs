@@ -141,7 +141,7 @@ impl GeneratedForm {
         };
         let end = head + body_length(lines, eol);
         if ids.len() < end || ids.len() > end + after.len() {
-            return Err(self.wrong_length(ids.len(), grid, whole));
+            return Err(self.wrong_length(ids, grid, whole));
         }
         let (body, tail) = (&ids[head..end], &ids[end..]);
         for (place, (&found, &meant)) in ids.iter().zip(&before[before.len() - head..]).enumerate() {
@@ -154,7 +154,7 @@ impl GeneratedForm {
             match eol.filter(|_| at % step == lines.length) {
                 Some(eol) => same(place, id, eol, "where a row of the image ends with")?,
                 None => {
-                    self.check_code(place, id, self.number_at(grid, at / step, at % step))?;
+                    self.check_code(place, id, grid, self.number_at(grid, at / step, at % step))?;
                     codes.push(id);
                 }
             }
@@ -173,8 +173,13 @@ impl GeneratedForm {
         }
     }
 
-    fn check_code(&self, place: usize, id: u32, number: usize) -> Result<(), String> {
+    fn check_code(&self, place: usize, id: u32, grid: Grid, number: usize) -> Result<(), String> {
         let Some(code) = self.vocabulary.code(id) else {
+            if let Some(name) = self.framing.name_of(id, grid.h.max(grid.w)) {
+                return Err(format!(
+                    "place {place} has the id {id}, which is {name}, where a code belongs: mask special ids while sampling"
+                ));
+            }
             let codes = self.vocabulary.codes();
             let last = self.vocabulary.largest();
             let range = self.vocabulary.first_id().map_or_else(
@@ -192,16 +197,42 @@ impl GeneratedForm {
         }
     }
 
-    fn wrong_length(&self, found: usize, Grid { h, w }: Grid, whole: usize) -> String {
+    /// What is wrong with a row of too many or too few ids. Special ids among them are counted by
+    /// themselves, since a row with some of them may be as long as one with none.
+    fn wrong_length(&self, ids: &[u32], Grid { h, w }: Grid, whole: usize) -> String {
         let codes = u64::from(h) * u64::from(w) * u64::from(self.numbers);
         let image =
             if self.sequence { format!("a sequence of {w}") } else { format!("an image of {h}×{w} tokens") };
-        let framed = if self.framing.is_bare() {
-            String::new()
+        let name =
+            |&id: &u32| self.framing.name_of(id, h.max(w)).filter(|_| self.vocabulary.code(id).is_none());
+        let mut first: Vec<&str> = ids.iter().map_while(name).collect();
+        let special = ids.iter().filter_map(name).count();
+        if special == 0 {
+            let framed = if self.framing.is_bare() {
+                String::new()
+            } else {
+                format!(", or {whole} with all ids of the framing")
+            };
+            return format!("it has {} ids, and {image} has {codes}{framed}", ids.len());
+        }
+        let (own, others) = (ids.len() - special, special - first.len());
+        first.dedup();
+        let (begins, other) = if first.is_empty() {
+            (String::new(), "")
         } else {
-            format!(", or {whole} with all ids of the framing")
+            (format!("begins with {} and ", first.join(", ")), "other ")
         };
-        format!("it has {found} ids, and {image} has {codes}{framed}")
+        let others = match others {
+            0 => String::new(),
+            1 => format!(" and 1 {other}special id"),
+            _ => format!(" and {others} {other}special ids"),
+        };
+        let framed = if own as u64 == codes {
+            format!(" in a row of {whole} with all ids of the framing")
+        } else {
+            String::new()
+        };
+        format!("it {begins}has {own} codes{others}; {image} has {codes}{framed}")
     }
 }
 

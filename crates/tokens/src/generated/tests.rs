@@ -104,13 +104,28 @@ fn what_is_wrong_with_a_row_is_named_with_its_place() {
         (with(1, 7), "place 1 has the id 7 where the framing has 2"),
         (with(3, 110), "place 3 has the id 110, which is none of the 10 codes with the ids 100 to 109"),
         (with(5, 100), "place 5 has the id 100 where a row of the image ends with 3"),
-        (with(6, 3), "place 6 has the id 3, which is none of the 10 codes"),
+        (
+            with(6, 3),
+            "place 6 has the id 3, which is eol, where a code belongs: mask special ids while sampling",
+        ),
+        (with(3, 1), "place 3 has the id 1, which is bos, where a code belongs: mask"),
         (with(11, 4), "place 11 has the id 4 where the framing has 5"),
         (
-            WHOLE[..9].to_vec(),
-            "it has 9 ids, and an image of 2×3 tokens has 6, or 12 with all ids of the framing",
+            CODES[..5].to_vec(),
+            "it has 5 ids, and an image of 2×3 tokens has 6, or 12 with all ids of the framing",
         ),
-        ([&WHOLE[..], &[5]].concat(), "it has 13 ids"),
+        (
+            [&WHOLE[1..2], &CODES[..5]].concat(),
+            "it begins with boi and has 5 codes; an image of 2×3 tokens has 6",
+        ),
+        (
+            WHOLE[..9].to_vec(),
+            "it begins with bos, boi and has 6 codes and 1 other special id; an image of 2×3 tokens has 6 in a row of 12",
+        ),
+        (
+            [&WHOLE[..], &[5]].concat(),
+            "it begins with bos, boi and has 6 codes and 5 other special ids; an image",
+        ),
         (vec![], "it has 0 ids"),
     ] {
         let error = form.complete(&row, None).unwrap_err();
@@ -337,7 +352,9 @@ fn images_of_different_sizes_state_them() {
 
     let ends = ragged(json!({ "boi": 20, "eol": 21 }));
     assert_eq!(ends.complete(&[5, 21, 6, 21], None), Ok((grid(2, 1), vec![20, 5, 21, 6, 21])));
-    assert!(ends.complete(&[5, 6, 21, 7, 21], None).unwrap_err().contains("it has 5 ids"));
+    assert!(
+        ends.complete(&[5, 6, 21, 7, 21], None).unwrap_err().contains("it has 3 codes and 2 special ids; an")
+    );
 
     let error = read(&ends, "bin", &as_u16(&[&[5, 21]])).unwrap_err();
     assert!(error.contains("does not tell where its rows end"), "{error}");
