@@ -1,11 +1,12 @@
-//! Checks whether the output of a foreign decoder lies in the range that its adapter states.
+//! Checks whether the ranges that an adapter states suit its pair: whether the decoder's output lies
+//! in its range, and whether another usual range of the encoder's input gives better images.
 
 use tch::{Kind, Tensor};
 
 use crate::metrics::mean_psnr;
 
-/// The usual ranges of decoders: the values for black and white.
-const USUAL: [[f64; 2]; 3] = [[-1.0, 1.0], [0.0, 1.0], [0.0, 255.0]];
+/// The usual ranges: the values for black and white.
+pub(super) const USUAL: [[f64; 2]; 3] = [[-1.0, 1.0], [0.0, 1.0], [0.0, 255.0]];
 /// Values may lie outside the range by this share of its width.
 const MARGIN: f64 = 0.05;
 /// Up to this share of the values is ignored.
@@ -36,7 +37,8 @@ pub(super) fn levels(images: &Tensor, [black, white]: [f64; 2]) -> Tensor {
 }
 
 /// Compares the values of a decoder with the range that `key` of the adapter states. `words`
-/// describe the originals. Reads from the device.
+/// describe the originals. If another range of the encoder's input is known to fit better, `input`
+/// says so, and is the remedy. Reads from the device.
 ///
 /// # Shapes
 /// `images`: the decoder's output, `[B, 3, H, W]` of any float kind; `originals`: the same shape,
@@ -46,6 +48,7 @@ pub(super) fn judge(
     (originals, words): (&Tensor, &str),
     key: &str,
     stated: [f64; 2],
+    input: Option<String>,
 ) -> Finding {
     let [black, white] = stated;
     let placed = (images.to_kind(Kind::Float) - black) / (white - black);
@@ -59,8 +62,12 @@ pub(super) fn judge(
         return Finding::Wrong(format!(
             "{:.0} % of the decoder's values on {words} lie beyond twice its range, {shown} ({spanned}); {}",
             100.0 * beyond,
-            remedy(images, originals, stated)
+            input.unwrap_or_else(|| remedy(images, originals, stated))
         ));
+    }
+    // Whatever else is odd about the values may follow from the input.
+    if let Some(input) = input {
+        return Finding::Doubtful(input);
     }
     let off = outside(MARGIN);
     if off > FEW {
@@ -84,6 +91,54 @@ pub(super) fn judge(
         ["dark", "bright"][half],
         100.0 * theirs[half],
         remedy(images, originals, stated)
+    ))
+}
+
+/// The ranges of a pair, stated or tried: those of the encoder's input and the decoder's output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ranges {
+    pub input: [f64; 2],
+    /// Absent: the same as the input's.
+    pub output: Option<[f64; 2]>,
+}
+
+/// The usual range of the encoder's input that fits better than the stated one by 3 dB or more,
+/// whatever the range of the output, with what it gains; `None` if there is none. `made` holds the
+/// decoder's output for each other usual range of the input, and `own` that for the stated one.
+///
+/// # Shapes
+/// `own`, `made`: `[B, 3, H, W]` of any float kind; `originals`: the same shape, uint8.
+pub(super) fn better_input(
+    stated: Ranges,
+    own: &Tensor,
+    made: &[([f64; 2], Tensor)],
+    (originals, words): (&Tensor, &str),
+) -> Option<String> {
+    let psnr = |images: &Tensor, range| mean_psnr(originals, &levels(images, range));
+    let now = psnr(own, stated.output.unwrap_or(stated.input));
+    // A wrong range of the output alone is no fault of the input's.
+    let bar = USUAL.into_iter().map(|range| psnr(own, range)).fold(now, f64::max) + GAIN_DB;
+    let mut best: Option<([f64; 2], [f64; 2], f64)> = None;
+    for (input, images) in made {
+        // What follows from the adapter with this input comes first; another must be clearly better.
+        let follows = stated.output.unwrap_or(*input);
+        let others = USUAL.into_iter().chain([stated.input]).map(|range| (range, psnr(images, range)));
+        let fits = others.fold((follows, psnr(images, follows)), |best, other| {
+            if other.1 > best.1 + GAIN_DB { other } else { best }
+        });
+        if fits.1 >= bar && best.is_none_or(|best| fits.1 > best.2) {
+            best = Some((*input, fits.0, fits.1));
+        }
+    }
+    let (input, output, db) = best?;
+    let also = if output == stated.output.unwrap_or(input) {
+        String::new()
+    } else {
+        format!(" with output_range = {output:?}")
+    };
+    Some(format!(
+        "input_range = {input:?}{also} fits better: {db:.2} dB on {words} instead of {now:.2} with {:?}",
+        stated.input
     ))
 }
 
@@ -122,7 +177,7 @@ mod tests {
     }
 
     fn words(made: &Tensor, stated: [f64; 2]) -> String {
-        match judge(made, (&ramp(), "the first images"), "input_range", stated) {
+        match judge(made, (&ramp(), "the first images"), "input_range", stated, None) {
             Finding::Fits => "fits".to_owned(),
             Finding::Doubtful(words) => format!("doubtful: {words}"),
             Finding::Wrong(words) => format!("wrong: {words}"),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::range::{Finding, judge, levels};
+use super::range::{Finding, Ranges, USUAL, better_input, judge, levels};
 use super::{Adapter, AdapterError, Codec, CodecError, Half, Layout, Vocabulary, is_finite, steadiness};
 use crate::model::{ImageSize, TokenShape};
 use pixtok_torch::{catching, no_grad};
@@ -23,6 +23,8 @@ pub struct TorchScript {
     form: Form,
     /// Doubts about the pair, one sentence each.
     notes: Vec<String>,
+    /// Whether one of them is that another `input_range` fits better.
+    input_doubtful: bool,
 }
 
 /// The form of the modules' inputs and indices, learned from the first images.
@@ -48,12 +50,12 @@ impl TorchScript {
         let encoder = load_module(&folder.join(&adapter.encoder), device)?;
         let decoder = load_module(&folder.join(&adapter.decoder), device)?;
         let form = Form { flat: false, kind: Kind::Int64, batch: None };
-        Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, notes: vec![] })
+        Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, notes: vec![], input_doubtful: false })
     }
 
     /// Passes the first images through the pair. This shows the form of its indices, whether it
-    /// takes any number of images at a time or only `batch_size`, whether its decoder keeps to the
-    /// range that the adapter states, and whether it always gives the same result for an image.
+    /// takes any number of images at a time or only `batch_size`, whether the ranges that the
+    /// adapter states suit it, and whether it always gives the same result for an image.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` uint8, on the pair's device, B from 1 to `batch_size`.
@@ -83,7 +85,9 @@ impl TorchScript {
     /// See [`TorchScript::try_on`]; `words` describe the images.
     fn first(&mut self, images: &Tensor, words: &str, batch_size: usize) -> Result<(), AdapterError> {
         let (given, full) = (images.size()[0], batch_size as i64);
-        let attempt = |count: i64, batch: Option<i64>| self.attempt(&images.narrow(0, 0, count), batch);
+        let stated = self.adapter.input_range;
+        let attempt =
+            |count: i64, batch: Option<i64>| self.attempt(&images.narrow(0, 0, count), batch, stated);
         let tried = match attempt(given, None) {
             Ok((form, made)) => {
                 // The last batch may be smaller.
@@ -106,7 +110,15 @@ impl TorchScript {
             })
         })?;
         let (key, range) = self.adapter.range();
-        self.notes = match judge(&made, (images, words), key, range) {
+        // A pair that refuses values in another range has none better.
+        let others = USUAL.into_iter().filter(|other| *other != stated);
+        let others = others
+            .filter_map(|other| Some((other, self.attempt(images, form.batch, other).ok()?.1)))
+            .collect::<Vec<_>>();
+        let ranges = Ranges { input: stated, output: self.adapter.output_range };
+        let input = better_input(ranges, &made, &others, (images, words));
+        self.input_doubtful = input.is_some();
+        self.notes = match judge(&made, (images, words), key, range, input) {
             Finding::Fits => vec![],
             Finding::Doubtful(words) => vec![words],
             Finding::Wrong(words) => return Err(self.disagreement(words)),
@@ -126,15 +138,27 @@ impl TorchScript {
         &self.notes
     }
 
+    /// Whether the first images showed that another `input_range` fits better. Other oddities of the
+    /// pair's results may follow from it.
+    #[must_use]
+    pub fn input_doubtful(&self) -> bool {
+        self.input_doubtful
+    }
+
     fn disagreement(&self, disagreement: String) -> AdapterError {
         AdapterError::Disagrees { path: self.path.clone(), disagreement }
     }
 
     /// Returns the form of these images' indices, and the decoder's output for them, `[B, 3, H, W]`
-    /// in its own range.
-    fn attempt(&self, images: &Tensor, batch: Option<i64>) -> Result<(Form, Tensor), CodecError> {
+    /// in its own range. The encoder gets them in the range `input`.
+    fn attempt(
+        &self,
+        images: &Tensor,
+        batch: Option<i64>,
+        input: [f64; 2],
+    ) -> Result<(Form, Tensor), CodecError> {
         let all = filled(images, batch);
-        let raw = self.raw_indices(&all)?;
+        let raw = self.raw_indices(&all, input)?;
         let grid = self.expected(&all);
         let form = Form { flat: raw.dim() + 1 == grid.len(), kind: raw.kind(), batch };
         let made = self.raw_images(&self.checked(&raw, &all, form)?, form)?;
@@ -161,10 +185,9 @@ impl TorchScript {
         [&self.adapter.encoder, &self.adapter.decoder].map(|name| folder.join(name))
     }
 
-    /// The encoder's indices in its own shape.
-    fn raw_indices(&self, images: &Tensor) -> Result<Tensor, CodecError> {
+    /// The encoder's indices in its own shape, for images in the range from `black` to `white`.
+    fn raw_indices(&self, images: &Tensor, [black, white]: [f64; 2]) -> Result<Tensor, CodecError> {
         let output = catching(|| {
-            let [black, white] = self.adapter.input_range;
             let scaled = images.to_kind(Kind::Float) * ((white - black) / 255.0) + black;
             let ordered = match self.adapter.layout {
                 Layout::Nchw => scaled,
@@ -263,7 +286,7 @@ impl Codec for TorchScript {
 
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
         let all = filled(images, self.form.batch);
-        let indices = self.checked(&self.raw_indices(&all)?, &all, self.form)?;
+        let indices = self.checked(&self.raw_indices(&all, self.adapter.input_range)?, &all, self.form)?;
         Ok(without_filling(indices, &all, images))
     }
 

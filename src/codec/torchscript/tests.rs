@@ -163,6 +163,38 @@ fn a_range_that_cannot_be_is_refused_and_a_doubtful_one_noted() {
     assert!((a.to_kind(Kind::Int64) - b.to_kind(Kind::Int64)).abs().max().int64_value(&[]) <= 20);
 }
 
+#[test]
+fn an_input_range_that_fits_better_is_noted_alone() {
+    // A pair that works in [0, 1] on both sides, and one whose decoder makes [-1, 1].
+    let pair = |range| {
+        Pair::new(
+            &images(2),
+            |images| grey_codes(&(images * 2.0 - 1.0), Kind::Int64),
+            move |codes| grey_images(codes, range),
+        )
+    };
+    for (range, keys, part) in [
+        ([0.0, 1.0], "", "input_range = [0.0, 1.0] fits better: "),
+        ([0.0, 1.0], "output_range = [0.0, 1.0]\n", "input_range = [0.0, 1.0] fits better: "),
+        ([0.0, 1.0], "input_range = [0.0, 255.0]\n", "input_range = [0.0, 1.0] fits better: "),
+        (UNIT, "", "input_range = [0.0, 1.0] with output_range = [-1.0, 1.0] fits better: "),
+        (
+            UNIT,
+            "input_range = [0.0, 255.0]\noutput_range = [-1.0, 1.0]\n",
+            "input_range = [0.0, 1.0] fits better: ",
+        ),
+    ] {
+        let mut pair = pair(range).load(keys);
+        pair.try_on(&images(3), 32).unwrap();
+        let words = single_note(&pair);
+        assert!(words.starts_with(part) && words.contains("dB on the first images instead of"), "{words}");
+        assert!(pair.input_doubtful(), "{keys}");
+    }
+    let mut right = pair([0.0, 1.0]).load("input_range = [0.0, 1.0]\n");
+    right.try_on(&images(3), 32).unwrap();
+    assert_eq!((right.notes(), right.input_doubtful()), (&[][..], false));
+}
+
 /// `[2, 3, 20, 28]`: a ramp, and the same ramp with a quarter of the brightness.
 fn bright_and_dark() -> Tensor {
     Tensor::cat(&[images(1), images(1).floor_divide_scalar(4)], 0)

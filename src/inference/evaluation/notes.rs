@@ -47,6 +47,10 @@ pub(super) fn notes(
         }
         Found::Tokenizer(Opened::Foreign(pair)) => {
             notes.extend_from_slice(pair.notes());
+            // What else is odd may follow from the wrong input.
+            if pair.input_doubtful() {
+                return notes;
+            }
             let vocabulary = evaluation.vocabulary;
             notes.extend(vocabulary.and_then(|sizes| unused_codes(sizes, &evaluation.counts)));
         }
