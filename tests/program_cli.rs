@@ -182,7 +182,7 @@ fn all_images_are_read_before_a_training_that_asks_for_it() {
     ended(&strict, 6, &[&bad, counts, "error: 2 of 10 images"]);
     assert!(!scratch.path("strict/config.toml").exists(), "no training began");
     let only = [&lax[..], &["--dry-run"]].concat();
-    ended(&scratch.try_train("none", &only), 6, &[&bad, counts, "memory: about "]);
+    ended(&scratch.try_train("none", &only), 6, &[&bad, counts, "memory      about "]);
     assert!(!scratch.path("none").exists());
     let fine = scratch.try_train("none", &["--check-data", "--dry-run"]);
     ended(&fine, 0, &["checked 13 images: all can be used"]);
@@ -202,7 +202,7 @@ fn a_dry_run_refuses_what_a_training_would() {
     fs::write(scratch.path("there/config.toml"), "").unwrap();
     fs::write(scratch.path("there/metrics.jsonl"), "").unwrap();
     let there = scratch.try_train("there", &["--dry-run"]);
-    ended(&there, 0, &["there already holds a run", "memory: about "]);
+    ended(&there, 0, &["there already holds a run", "memory      about "]);
 }
 
 #[test]
@@ -506,7 +506,7 @@ fn every_config_resolves_and_every_verb_explains_itself() {
     let entries = fs::read_dir(Path::new(ROOT).join("configs")).unwrap().map(|entry| entry.unwrap().path());
     for config in entries.filter(|path| path.is_file()) {
         let output = pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", "cpu"]);
-        let parts = [" parameters", "16x16 tokens", "bits per token", "images  ", "memory: about "];
+        let parts = [" parameters", "16x16 tokens", "bits per token", "images  ", "memory      about "];
         ended(&output, 0, &parts);
     }
     let run = Path::new(ROOT).join("configs/photos96-fsq.toml");

@@ -61,7 +61,7 @@ fn estimate(preset: &str, sets: &[&str]) -> f64 {
     let output = command(preset, sets).arg("--dry-run").output().unwrap();
     let text = said(&output);
     let mut words =
-        text.split("memory: about ").nth(1).unwrap_or_else(|| panic!("{preset}: {text}")).split(' ');
+        text.split("memory      about ").nth(1).unwrap_or_else(|| panic!("{preset}: {text}")).split(' ');
     let number: f64 = words.next().unwrap().parse().unwrap();
     if words.next().unwrap() == "GiB" { number * 1024.0 } else { number }
 }

@@ -109,9 +109,9 @@ fn words_on(
         .collect();
     Ok(vec![
         format!(
-            "memory: about {} for a training step {place} in {precision}, by estimate",
+            "memory      about {} for a training step {place} in {precision}, by estimate",
             BinaryBytes(estimate.peak() as u64)
         ),
-        format!("of it, not all at once: {}", parts.join(", ")),
+        format!("            of it, not all at once: {}", parts.join(", ")),
     ])
 }
