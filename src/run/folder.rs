@@ -14,6 +14,8 @@ use pixtok_torch::tensors::{self, Tensors};
 pub const CONFIG: &str = "config.toml";
 /// The file with the weights of a model folder.
 pub const MODEL: &str = "model.safetensors";
+/// The file that every checkpoint in a run folder has.
+const MANIFEST: &str = "manifest.json";
 /// A description that `pixtok export` also writes, for readers that do not know pixtok's defaults.
 pub const DESCRIPTION: &str = "config.json";
 
@@ -35,6 +37,14 @@ impl Run {
     /// # Errors
     /// [`Misuse`] says what is missing; [`crate::checkpoint::Error::NotARun`].
     pub fn find(path: &Path) -> Result<Self> {
+        if let Some(run) = path.parent().filter(|run| Self::is_one(run) && path.join(MANIFEST).is_file()) {
+            return Err(Misuse(format!(
+                "{} is a checkpoint; give its run folder, {}",
+                path.display(),
+                run.display()
+            ))
+            .into());
+        }
         if path.is_dir() && !Self::is_one(path) {
             return Err(Misuse(format!(
                 "{} is neither a run folder nor a model folder, for it has no {CONFIG}; give a folder that pixtok train, pixtok export or \
@@ -92,5 +102,25 @@ impl Run {
         let weights = tensors::from_bytes(&bytes)
             .map_err(|reason| Misuse(format!("{} is no whole safetensors file: {reason}", file.display())))?;
         Ok(Some(weights))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_told_from_its_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let checkpoint = run.join("step-000003");
+        fs::create_dir_all(&checkpoint).unwrap();
+        let error = |path: &Path| Run::find(path).unwrap_err().to_string();
+        assert!(error(&run).contains("neither a run folder nor a model folder"));
+        fs::write(run.join(CONFIG), "").unwrap();
+        fs::write(checkpoint.join(MANIFEST), "{}").unwrap();
+        let words = format!("step-000003 is a checkpoint; give its run folder, {}", run.display());
+        assert!(error(&checkpoint).ends_with(&words), "{}", error(&checkpoint));
+        assert!(Run::find(&run).is_ok());
     }
 }
