@@ -116,7 +116,7 @@ fn wrong_rows_are_named_or_left_out_and_counted() {
     fs::write(export.path("set/tokens.npy"), npy(&[1, 16, 16], &[100; 256])).unwrap();
     refused(&export.decode("fsq", "set", "no", &[]), 1, &["tokens.npy is damaged", "--like"]);
     refused(&export.decode("fsq", "set", "no", &["--skip-bad"]), 2, &["--skip-bad is for ids that a model"]);
-    refused(&export.decode("fsq", "set", "no", &["--like", &like]), 2, &["set is no file"]);
+    refused(&export.decode("fsq", "set", "no", &["--like", &like]), 2, &["set is not a file"]);
 }
 
 #[test]
@@ -152,6 +152,11 @@ fn a_set_keeps_the_checkpoint_that_made_it() {
     let output = export.decode("fsq", "set", "no", &step);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("fsq at step 16, ema weights: weights was"), "{}", said(&output));
+    let part = "leave out --checkpoint and --weights to decode with step-000012, ema weights, which made it";
+    assert!(said(&output).contains(part), "{}", said(&output));
+    let output = export.try_encode("fsq", "set", &["--format", "npy"]);
+    let part = "give --checkpoint step-000012 --weights ema to go on with that one";
+    assert!(said(&output).contains(part), "{}", said(&output));
 
     fs::remove_dir_all(export.path("fsq/step-000012")).unwrap();
     let output = export.decode("fsq", "set", "no", &[]);
