@@ -52,7 +52,6 @@ impl Noise {
     ///
     /// # Shapes
     /// `[B, …]` float32 on `device`.
-    #[must_use]
     pub fn uniform(self, shape: &[i64], device: Device) -> Tensor {
         // float32 holds 24 bits exactly, so no number is rounded up to 1.
         shifted(&self.bits(shape, device), 40).to_kind(Kind::Float) * 2f64.powi(-24)
@@ -62,7 +61,6 @@ impl Noise {
     ///
     /// # Shapes
     /// `[B, …]` int64 on `device`.
-    #[must_use]
     pub fn whole(self, below: i64, shape: &[i64], device: Device) -> Tensor {
         shifted(&(shifted(&self.bits(shape, device), 32) * below), 32)
     }
