@@ -26,8 +26,8 @@
 //! that are not trained, `problems` are told all at once before anything runs, `diverged` records
 //! trainings that would only fail again, `queue` runs the jobs, and `speeds` measures all arms in
 //! turn after them. `collect` gathers their results: `shared` determines over which images, `pairs`
-//! compares every two arms, and `exhibits` prepares the page. `compare` calls these in turn, and `dry_run` describes what it
-//! would do.
+//! compares every two arms, and `exhibits` prepares the page. `compare` calls these in turn, and
+//! `dry_run` describes what it would do.
 
 mod child;
 mod collect;
