@@ -157,7 +157,7 @@ impl Logger {
     }
 
     /// Writes to TensorBoard, if this process does.
-    fn to_events(
+    fn write_event(
         &mut self,
         write: impl FnOnce(&mut Events) -> Result<(), LoggerError>,
     ) -> Result<(), LoggerError> {
@@ -203,7 +203,7 @@ impl Logger {
         height: usize,
         png: &[u8],
     ) -> Result<(), LoggerError> {
-        self.to_events(|events| events.picture(step, tag, (width, height), png))
+        self.write_event(|events| events.picture(step, tag, (width, height), png))
     }
 
     /// Shows in TensorBoard how often each of `codes` codes occurs. `counts` holds `(code, count)`
@@ -218,7 +218,7 @@ impl Logger {
         codes: i64,
         counts: &[(i64, i64)],
     ) -> Result<(), LoggerError> {
-        self.to_events(|events| events.histogram(step, tag, codes, counts))
+        self.write_event(|events| events.histogram(step, tag, codes, counts))
     }
 
     /// Shows `text` in TensorBoard unchanged, in a fixed-width font: for instance the config of the
@@ -227,7 +227,7 @@ impl Logger {
     /// # Errors
     /// The same as [`Logger::log`].
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
-        self.to_events(|events| events.text(step, tag, text))
+        self.write_event(|events| events.text(step, tag, text))
     }
 }
 

@@ -13,7 +13,7 @@ pub struct Tell<'a> {
 }
 
 /// Begins to show some work: what is done, in words, and the number of its parts if it is known.
-type Begin<'a> = &'a (dyn Fn(&str, Option<u64>) -> Box<dyn Meter> + Sync);
+pub type Begin<'a> = &'a (dyn Fn(&str, Option<u64>) -> Box<dyn Meter> + Sync);
 
 /// Shows how far some work is, until it is dropped.
 pub trait Meter: Send + Sync {
@@ -31,7 +31,7 @@ impl<'a> Tell<'a> {
     /// The same, and `begin` begins to show some work: what is done, and the number of its parts if
     /// it is known.
     #[must_use]
-    pub fn with_progress(self, begin: &'a (dyn Fn(&str, Option<u64>) -> Box<dyn Meter> + Sync)) -> Self {
+    pub fn with_progress(self, begin: Begin<'a>) -> Self {
         Self { begin: Some(begin), ..self }
     }
 

@@ -31,8 +31,11 @@ pub struct Described {
     /// The description.
     pub words: String,
     /// See [`Described::check_data`].
-    pub(super) check_data: Box<dyn FnOnce(Tell) -> Result<(String, bool)>>,
+    pub(super) check_data: CheckData,
 }
+
+/// Reads all data of a run once.
+pub(super) type CheckData = Box<dyn FnOnce(Tell) -> Result<(String, bool)>>;
 
 impl Described {
     /// Reads all data once and tells what cannot be used. Returns the counts in words, and whether
