@@ -40,6 +40,9 @@ class TokensError(ValueError):
 def read_sidecar(folder: str | Path) -> dict:
     """The content of `tokens.json` in `folder` (`tokens.pixtok` for mds)."""
     usual, other = (Path(folder) / name for name in SIDECARS)
+    splits = [Path(folder) / name for name in ("train", "val")]
+    if not usual.exists() and not other.exists() and all(has_sidecar(split) for split in splits):
+        raise TokensError(f"{folder} holds two sets of tokens; give one of them, {splits[0]} or {splits[1]}")
     path = other if other.exists() and not usual.exists() else usual
     try:
         sidecar = json.loads(path.read_text(encoding="utf-8"))
@@ -59,6 +62,10 @@ def read_sidecar(folder: str | Path) -> dict:
     if sum(sidecar["shard_rows"]) != sidecar["counts"]["rows"]:
         raise TokensError(f"{path} is damaged: its shards and its counts do not agree")
     return sidecar
+
+
+def has_sidecar(folder: Path) -> bool:
+    return any((folder / name).exists() for name in SIDECARS)
 
 
 def read_tokens(folder: str | Path) -> Iterator[dict]:
@@ -102,7 +109,7 @@ def write_tokens(
     `like` is the set that the model was trained on: the new one has its tokenizer, vocabulary, framing and
     number type. `ids` has a row of integers for each image, [N, L] or one after the other, as that set's rows
     are: with all ids of the framing, or with codes alone. A ValueError names the row that is neither, or has an
-    id that is no code; rows, and codes in a row, count from 0. `keys` are names for the pictures, else they are
+    id that is no code; rows, and places in a row, count from 0. `keys` are names for the pictures, else they are
     numbered. All images have one size, so `like` may not have images of different sizes.
     """
     folder, like = Path(folder), Path(like)
@@ -290,6 +297,8 @@ class Coder:
             raise ValueError(f"it has numbers of type {ids.dtype}, and ids are integers")
         rows, width = self.lines(h, w)
         if len(ids) == rows * width:
+            # Places are those of the row as it was given.
+            self.codes_from_ids(ids.astype(np.int64), np.arange(len(ids)))
             before, eol, after = self.before(h, w), self.named("eol"), self.named("eof", "eoi", "eos", "eod")
             before, eol, after = (np.array(part, dtype=np.int64) for part in (before, eol, after))
             body = np.hstack([ids.astype(np.int64).reshape(rows, width), np.tile(eol, (rows, 1))])
@@ -297,21 +306,34 @@ class Coder:
         self.indices(h, w, ids)
         return ids
 
-    def unframe(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
-        """Takes the ids of the frame off, [length] -> [h * w * numbers]."""
+    def split(self, h: int, w: int, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, list]:
+        """The codes' part of a row, flat, the rest of it, and the ids of the frame that belong there."""
         before, eol, after = self.before(h, w), self.named("eol"), self.named("eof", "eoi", "eos", "eod")
         rows, width = self.lines(h, w)
         expected = len(before) + rows * (width + len(eol)) + len(after)
-        if len(ids) != expected:
-            raise ValueError(f"it has {len(ids)} ids, and with its frame a grid of {h} x {w} has {expected}")
-        body = ids[len(before) : len(ids) - len(after)].reshape(rows, width + len(eol))
-        parts = [(ids[: len(before)], before), (body[:, width:], eol), (ids[len(ids) - len(after) :], after)]
-        for found, meant in parts:
-            if (found != np.array(meant, dtype=np.int64)).any():
-                raise ValueError(f"its frame has the ids {found.ravel().tolist()[:8]} where {meant} belong")
-        return body[:, :width].ravel()
+        if len(row) != expected:
+            raise ValueError(f"it has {len(row)} ids, and with its frame a grid of {h} x {w} has {expected}")
+        body = row[len(before) : len(row) - len(after)].reshape(rows, width + len(eol))
+        rest = np.concatenate([row[: len(before)], body[:, width:].ravel(), row[len(row) - len(after) :]])
+        return body[:, :width].ravel(), rest, before + eol * rows + after
 
-    def codes_from_ids(self, ids: np.ndarray) -> np.ndarray:
+    def unframe(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
+        """Takes the ids of the frame off, [length] -> [h * w * numbers]."""
+        codes, rest, meant = self.split(h, w, ids)
+        wrong = np.flatnonzero(rest != np.array(meant, dtype=np.int64))
+        if len(wrong):
+            at = wrong[0]
+            place = self.split(h, w, np.arange(len(ids)))[1][at]
+            raise ValueError(f"place {place} has the id {rest[at]} where the framing has {meant[at]}")
+        return codes
+
+    def name_of(self, id_: int) -> str | None:
+        """What a special id is for."""
+        names = ("bos", "boi", "img", "eol", "eof", "eoi", "eos", "eod")
+        return next((name for name in names if self.frame.get(name) == id_), None)
+
+    def codes_from_ids(self, ids: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """The codes of ids that are at these places of their row."""
         if self.id_of is None:
             codes = ids - self.vocabulary["offset"]
             wrong = (codes < 0) | (codes >= self.codes)
@@ -319,13 +341,19 @@ class Coder:
             places = np.searchsorted(self.id_of, ids).clip(max=len(self.id_of) - 1)
             codes, wrong = self.code_of[places], self.id_of[places] != ids
         if wrong.any():
-            at = int(wrong.argmax())
-            raise ValueError(f"its token {at} is id {ids[at]}, which is none of the {self.codes} codes")
+            first = int(wrong.argmax())
+            place, name = f"place {at[first]} has the id {ids[first]}", self.name_of(int(ids[first]))
+            if name is not None:
+                raise ValueError(
+                    f"{place}, which is {name}, where a code belongs: mask special ids while sampling"
+                )
+            raise ValueError(f"{place}, which is none of the {self.codes} codes")
         return codes
 
     def indices(self, h: int, w: int, ids: np.ndarray) -> np.ndarray:
         """Stored ids, flat -> int64 [h, w] or [h, w, codebooks]."""
-        codes = self.codes_from_ids(self.unframe(h, w, ids.astype(np.int64)))
+        codes = self.unframe(h, w, ids.astype(np.int64))
+        codes = self.codes_from_ids(codes, self.split(h, w, np.arange(len(ids)))[0])
         if self.stacked:
             numbers = codes.reshape(self.numbers, h, w).transpose(1, 2, 0)
         else:
