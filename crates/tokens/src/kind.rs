@@ -36,7 +36,8 @@ use pixtok_base::suggest::nearest;
     VariantNames,
 )]
 #[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase", parse_err_ty = TokensError, parse_err_fn = no_format)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
+#[strum(parse_err_ty = TokensError, parse_err_fn = no_format)]
 pub enum FormatKind {
     /// One array, for numpy.
     Npy,
@@ -146,6 +147,9 @@ mod tests {
         }
         assert_eq!(FormatKind::Raw.aliases().collect::<Vec<_>>(), ["nanogpt", "bin"]);
         assert_eq!(FormatKind::Npy.aliases().count(), 0);
+        for (name, kind) in [("nanoGPT", FormatKind::Raw), ("WebDataset", FormatKind::Webdataset)] {
+            assert_eq!(name.parse::<FormatKind>().unwrap(), kind);
+        }
     }
 
     #[test]
