@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::print;
 use crate::cli::InspectArgs;
-use crate::export::{changes, preparation, share_kept, share_of_row};
-use pixtok_tokens::{Framing, Row, Sidecar, SizeTokens, StatedVocabulary, TokenSet, Vocabulary};
+use crate::export::{changes, preparation, share_of_area, share_of_row};
+use pixtok_tokens::{Row, Sidecar, StatedVocabulary, TokenSet, Vocabulary};
 
 /// The number of ids of the first row that are shown.
 const SHOWN: usize = 24;
@@ -18,7 +18,7 @@ const FREQUENT: usize = 8;
 /// Prints sidecar, counts, grid, frequencies of codes and special ids, and the first row of each
 /// set at the path.
 pub(super) fn run(args: &InspectArgs) -> Result<()> {
-    for (number, set) in TokenSet::find(&args.tokens)?.into_iter().enumerate() {
+    for (number, set) in TokenSet::find_with_splits(&args.tokens)?.into_iter().enumerate() {
         let mut text = if number > 0 { "\n".to_owned() } else { String::new() };
         text += &stated(&set);
         let vocabulary = set.sidecar.vocabulary(&set.folder)?;
@@ -42,11 +42,11 @@ pub(super) fn run(args: &InspectArgs) -> Result<()> {
         let shards = set.shards.len();
         line(&mut text, "rows", &format!("{rows} in {shards} shard(s), {tokens} tokens"));
         if pictures > 0 {
-            line(&mut text, "kept", &share_kept(&set.sidecar, kept / pictures as f64));
+            line(&mut text, "kept", &share_of_area(&set.sidecar, kept / pictures as f64));
         }
         in_use(&mut text, counts, &set.sidecar, &vocabulary);
         if let Some(row) = first {
-            first_row(&mut text, &row);
+            first_row(&mut text, &row, &set.sidecar.source.classes);
         }
         if let Some(words) = changes(&set, &set.shards) {
             line(&mut text, "changed", &words);
@@ -114,9 +114,13 @@ pub(crate) fn stated(set: &TokenSet) -> String {
     if let Ok(vocabulary) = sidecar.vocabulary(&set.folder) {
         let ids = sidecar.ids(&vocabulary);
         let range = |[first, last]: [u32; 2]| format!("{first} to {last}");
-        let specials = ids.specials.map_or("none".to_owned(), range);
+        let specials = match ids.specials {
+            None => "special ids none".to_owned(),
+            Some([first, last]) if first == last => format!("special id {first}"),
+            Some(ids) => format!("special ids {}", range(ids)),
+        };
         let (all, codes) = (ids.vocabulary, range(ids.codes));
-        line(&mut text, "vocabulary", &format!("{all} ids: codes {codes}, special ids {specials}"));
+        line(&mut text, "vocabulary", &format!("{all} ids: codes {codes}, {specials}"));
     }
     if !sidecar.specials.is_bare() {
         let specials = serde_json::to_string(&sidecar.specials).unwrap_or_default();
@@ -150,7 +154,7 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
     let (codes, others): (BTreeMap<u32, u64>, BTreeMap<u32, u64>) =
         counts.into_iter().partition(|(id, _)| vocabulary.code(*id).is_some());
     let (specials, unknown): (BTreeMap<u32, u64>, BTreeMap<u32, u64>) =
-        others.into_iter().partition(|(id, _)| special(&sidecar.specials, *id, side).is_some());
+        others.into_iter().partition(|(id, _)| sidecar.specials.name_of(*id, side).is_some());
     if let Some(total) = total(&codes) {
         let entropy: f64 = codes
             .values()
@@ -176,14 +180,11 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
     }
     if let Some(total) = total(&specials) {
         let name = |id: u32| {
-            special(&sidecar.specials, id, side).map_or_else(String::new, |name| format!("{name} {id}"))
+            sidecar.specials.name_of(id, side).map_or_else(String::new, |name| format!("{name} {id}"))
         };
-        let kinds = specials.len();
-        line(
-            text,
-            "special ids",
-            &format!("{total}, {kinds} different: {}", frequent(&specials, total, &name)),
-        );
+        let different =
+            if specials.len() == 1 { String::new() } else { format!(", {} different", specials.len()) };
+        line(text, "special ids", &format!("{total}{different}: {}", frequent(&specials, total, &name)));
     }
     if let Some(total) = total(&unknown) {
         let words = frequent(&unknown, total, &|id: u32| id.to_string());
@@ -194,19 +195,6 @@ fn in_use(text: &mut String, counts: BTreeMap<u32, u64>, sidecar: &Sidecar, voca
 /// The number of all tokens; `None` if there are none.
 fn total(counts: &BTreeMap<u32, u64>) -> Option<u64> {
     Some(counts.values().sum()).filter(|&sum| sum > 0)
-}
-
-/// What a special id is for, by the name of its flag.
-fn special(framing: &Framing, id: u32, side: u32) -> Option<&'static str> {
-    if let Some((name, _)) = framing.named().find(|(_, own)| *own == id) {
-        return Some(name);
-    }
-    let is_size = match framing.size {
-        SizeTokens::None => false,
-        SizeTokens::Grid { base, div } => (1..=side / div.max(1)).contains(&id.wrapping_sub(base)),
-        SizeTokens::Text { ids } => ids.contains(&id),
-    };
-    is_size.then_some("size")
 }
 
 /// The most frequent ids with their shares of `total`.
@@ -226,7 +214,7 @@ fn is_of_picture(row: &Row) -> bool {
     row.width > 0 && row.height > 0
 }
 
-fn first_row(text: &mut String, row: &Row) {
+fn first_row(text: &mut String, row: &Row, classes: &[String]) {
     let picture = if is_of_picture(row) {
         format!("picture of {}×{} pixels (width × height)", row.width, row.height)
     } else {
@@ -235,7 +223,12 @@ fn first_row(text: &mut String, row: &Row) {
     let (key, grid, ids) = (&row.key, row.grid, row.ids.len());
     line(text, "first row", &format!("{key}, {}×{} positions, {ids} ids, {picture}", grid.h, grid.w));
     if let Some(label) = row.label {
-        line(text, "", &format!("label {label}"));
+        let class = usize::try_from(label).ok().and_then(|label| classes.get(label));
+        line(
+            text,
+            "",
+            &format!("label {label}{}", class.map_or_else(String::new, |class| format!(", {class}"))),
+        );
     }
     if let Some(caption) = &row.text {
         line(text, "", &format!("text {caption:?}"));
@@ -303,6 +296,27 @@ mod tests {
             "images (folder), the images for val (--val-share 0.25)",
         ] {
             assert!(text.contains(part), "{part:?} is missing:\n{text}");
+        }
+    }
+
+    #[test]
+    fn one_special_id_is_one_and_a_label_has_its_class() {
+        let mut sidecar = sidecar();
+        sidecar.specials = pixtok_tokens::Framing { bos: Some(1), ..Default::default() };
+        let vocabulary = Vocabulary::offset(100, 50).unwrap();
+        let mut text = String::new();
+        in_use(&mut text, [(1, 2), (100, 12)].into(), &sidecar, &vocabulary);
+        assert!(text.contains("special ids   2: bos 1 (100.0 %)\n"), "{text}");
+        let stated = stated(&TokenSet { folder: "nowhere".into(), shards: vec![], sidecar });
+        assert!(stated.contains("codes 100 to 149, special id 1\n"), "{stated}");
+        let grid = pixtok_tokens::Grid { h: 1, w: 1 };
+        let (key, ids) = ("a".to_owned(), vec![100]);
+        let mut row = Row { key, grid, width: 8, height: 8, ids, label: Some(1), text: None, json: None };
+        for (label, words) in [(1, " label 1, dog\n"), (2, " label 2\n")] {
+            row.label = Some(label);
+            let mut text = String::new();
+            first_row(&mut text, &row, &["cat".to_owned(), "dog".to_owned()]);
+            assert!(text.contains(words), "{text}");
         }
     }
 }

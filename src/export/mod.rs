@@ -56,7 +56,7 @@ pub use keys::check_keys;
 pub use merge::merge;
 pub use output::{Finished, Output};
 pub use part::Part;
-pub use pictures::{preparation, share_kept, share_of_row};
+pub use pictures::{preparation, share_kept, share_of_area, share_of_row};
 pub use plan::{EncodeOptions, TakeOptions};
 pub use sameness::differences;
 pub use skipped::Skipped;

@@ -31,12 +31,22 @@ pub fn preparation(sidecar: &Sidecar) -> String {
 /// The mean share of the pictures' area that was kept, and the flags of `encode` that keep more.
 #[must_use]
 pub fn share_kept(sidecar: &Sidecar, kept: f64) -> String {
+    share(sidecar, kept, " kept")
+}
+
+/// The same beside the word "kept".
+#[must_use]
+pub fn share_of_area(sidecar: &Sidecar, kept: f64) -> String {
+    share(sidecar, kept, "")
+}
+
+fn share(sidecar: &Sidecar, kept: f64, word: &str) -> String {
     if kept >= ALL {
-        return "all of their area kept".to_owned();
+        return format!("all of their area{word}");
     }
     let more = keeps_more(sidecar);
     let more = if more.is_empty() { String::new() } else { format!(" ({})", more.join("; ")) };
-    format!("{:.1} % of their area kept on average{more}", 100.0 * kept)
+    format!("{:.1} % of their area{word} on average{more}", 100.0 * kept)
 }
 
 /// What to give `encode` to keep more of a picture.
@@ -119,6 +129,8 @@ mod tests {
             assert!(more.iter().all(|part| words.contains(part)), "{words}");
             assert_eq!(words.contains("without --resize"), resize == Some(96), "{words}");
             assert_eq!(share_kept(&sidecar, 1.0), "all of their area kept");
+            assert_eq!(share_of_area(&sidecar, 1.0), "all of their area");
+            assert!(share_of_area(&sidecar, 0.384).starts_with("38.4 % of their area on average"));
         }
     }
 

@@ -35,8 +35,16 @@ fn two_sets_divide_the_images_and_go_on_by_themselves() {
     for name in ["train", "val"] {
         assert_eq!(stated(name), Some(StatedSplit { name: name.into(), val_share: 0.3 }));
     }
+    let output = export.decode("fsq", "two", "no", &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let words = said(&output);
+    let path = |name: &str| text(&export.path(&format!("two/{name}")));
+    let both = format!("holds two sets of tokens; give one of them, {} or {}", path("train"), path("val"));
+    assert!(words.contains(&both), "{words}");
     let output = pixtok(&["inspect", &text(&export.path("two"))]);
-    assert!(said(&output).contains("holds two sets of tokens, train and val;"), "{}", said(&output));
+    for part in ["the images for train (", "the images for val ("] {
+        assert!(output.status.success() && said(&output).contains(part), "{}", said(&output));
+    }
     let output = pixtok(&["inspect", &text(&export.path("two/val"))]);
     assert!(said(&output).contains("the images for val (--val-share 0.3)"), "{}", said(&output));
 
@@ -139,12 +147,14 @@ fn what_is_cut_is_said_and_the_default_cuts_little() {
     }
     assert_eq!(export.set("plain").sidecar.preprocessing.resize, None);
     let printed = inspect("plain");
-    assert!(printed.contains("75.0 % of their area kept on average (--fit whole"), "{printed}");
+    assert!(printed.contains("75.0 % of their area on average (--fit whole"), "{printed}");
     // 32 × 32 of 64 × 64, and of 64 × 128.
     let printed = encode("resized", "jsonl", &["--resize", "64"]);
-    for printed in [printed, inspect("resized")] {
-        let part = "18.8 % of their area kept on average (encode without --resize to keep more; --fit whole keeps all)";
-        assert!(printed.contains(part), "{printed}");
+    for (printed, word) in [(printed, " kept"), (inspect("resized"), "")] {
+        let part = format!(
+            "18.8 % of their area{word} on average (encode without --resize to keep more; --fit whole keeps all)"
+        );
+        assert!(printed.contains(&part), "{printed}");
     }
     let output = export.try_encode("fsq", "resized", &["--format", "jsonl", "--data", &data]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));

@@ -47,9 +47,9 @@ impl TokenSet {
         }
         if parts.is_empty() && SPLITS.iter().all(|name| holds_tokens(&path.join(name))) {
             return Err(TokensError::Unsuitable(format!(
-                "{} holds two sets of tokens, {}; give the folder of one of them",
+                "{} holds two sets of tokens; give one of them, {}",
                 path.display(),
-                SPLITS.join(" and ")
+                SPLITS.map(|name| path.join(name).display().to_string()).join(" or ")
             )));
         }
         if parts.is_empty() {
@@ -59,6 +59,20 @@ impl TokenSet {
             )));
         }
         parts.into_iter().map(Self::open).collect()
+    }
+
+    /// Like [`TokenSet::find`], but takes both sets of `pixtok encode --val-share` if `path` is the
+    /// folder of the two.
+    ///
+    /// # Errors
+    /// The same as [`TokenSet::find`].
+    pub fn find_with_splits(path: &Path) -> Result<Vec<Self>, TokensError> {
+        let splits = SPLITS.map(|name| path.join(name));
+        if holds_tokens(path) || !splits.iter().all(|split| holds_tokens(split)) {
+            return Self::find(path);
+        }
+        let sets: Result<Vec<_>, _> = splits.iter().map(|split| Self::find(split)).collect();
+        Ok(sets?.into_iter().flatten().collect())
     }
 
     /// Like [`TokenSet::find`], but accepts the finished parts of a divided job even if others are
@@ -210,6 +224,11 @@ mod tests {
         fs::create_dir(folder.path().join("val")).unwrap();
         assert!(words().contains("has no tokens.json"), "{}", words());
         fs::write(folder.path().join("val/job.json"), "{}").unwrap();
-        assert!(words().contains("holds two sets of tokens, train and val;"), "{}", words());
+        let [train, val] = SPLITS.map(|name| folder.path().join(name).display().to_string());
+        let both = format!("holds two sets of tokens; give one of them, {train} or {val}");
+        assert!(words().ends_with(&both), "{}", words());
+        // For both, each has to be whole.
+        let words = TokenSet::find_with_splits(folder.path()).unwrap_err().to_string();
+        assert!(words.contains("1 of 2 parts are present"), "{words}");
     }
 }
