@@ -12,6 +12,7 @@ use tch::{Device, Tensor};
 use self::pictures::Pictures;
 use super::{Coder, changes, padded};
 use crate::batches::picture_of;
+use crate::checkpoint::Which;
 use crate::outputs::make_empty;
 use crate::run::{Compute, Opened, Tell, WeightsChoice};
 use pixtok_base::Misuse;
@@ -57,9 +58,10 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let device = options.compute.start(tell)?;
     let choice = match input.sidecar() {
         Some(Sidecar { tokenizer, made_by, .. }) => {
-            options.choice.that_made(&options.tokenizer, tokenizer, made_by.as_ref(), tell)?
+            let maker = options.choice.maker(&options.tokenizer, tokenizer, made_by.as_ref(), tell)?;
+            options.choice.or_of(maker)
         }
-        None => options.choice.or_usual(),
+        None => options.choice.or_of(None),
     };
     let opened = Opened::open(&options.tokenizer, choice, options.batch_size, device, tell)?;
     match &input {
@@ -139,6 +141,7 @@ pub fn decode_by(
             tell.say(&format!("{}: {missing}", set.folder.display()));
         }
     }
+    tell_checkpoint(opened, tell);
     if !options.sheets {
         let _checking = tell.work("checking the names of the images", None);
         let rows = sets.iter().flat_map(|set| {
@@ -167,6 +170,13 @@ pub fn decode_by(
         left -= decoder.decode(rows, &mut pictures)?;
     }
     pictures.finish()
+}
+
+/// Says which weights of a run decode.
+fn tell_checkpoint(opened: &Opened, tell: Tell) {
+    if let Some((step, weights)) = opened.checkpoint() {
+        tell.note(&format!("decoding with {}, {} weights", Which::Step(step), weights.name()));
+    }
 }
 
 fn batch_size(options: &DecodeOptions, opened: &Opened) -> usize {

@@ -8,16 +8,18 @@ use tch::Device;
 use super::keep::keep;
 use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
 use super::{
-    ExportSplit, Feed, Finished, Job, Output, Part, Progress, Stopped, Subset, check_keys, preparation,
-    verify,
+    ExportError, ExportSplit, Feed, Finished, Job, Output, Part, Progress, Stopped, Subset, check_keys,
+    preparation, verify,
 };
+use crate::checkpoint::Which;
 use crate::codec::Codec;
-use crate::run::{Opened, Tell};
+use crate::run::{Opened, Tell, WeightsChoice};
 use crate::train::Signals;
 use pixtok_base::Misuse;
 use pixtok_images::data::{Classes, SampleSet, Selection};
-use pixtok_tokens::SideFiles;
+use pixtok_tokens::{MadeBy, SideFiles, StatedTokenizer};
 use pixtok_torch::keep_freed_memory;
+use serde::Deserialize;
 
 /// Follows the progress of an export.
 pub trait Watch {
@@ -188,10 +190,31 @@ impl<'a> Export<'a> {
     ) -> Result<Self> {
         let plan = Plan::new(options, opened, set, subset, device)?;
         let (sidecar, map) = (plan.sidecar.clone(), plan.map.as_deref());
-        let output = Output::open(&subset.folder(&options.out), &plan.job, sidecar, map, Some(set))?;
+        let output = Output::open(&subset.folder(&options.out), &plan.job, sidecar, map, Some(set))
+            .map_err(|error| with_maker(error, options))?;
         output.note().iter().for_each(|text| tell.say(text));
         Ok(Self { subset, plan, output })
     }
+}
+
+/// The error; if only the weights differ and the run still has those of the job in the folder, with
+/// the flags that choose them.
+fn with_maker(error: ExportError, options: &EncodeOptions) -> ExportError {
+    let ExportError::OtherWeights { folder, job } = &error else { return error };
+    let Ok(tokenizer) = StatedTokenizer::deserialize(&job["tokenizer"]) else { return error };
+    let made_by = MadeBy::deserialize(&job["made_by"]).ok();
+    let maker = WeightsChoice::any_maker(&options.tokenizer, &tokenizer, made_by.as_ref());
+    let Some((step, weights)) = maker else { return error };
+    let weights = if weights == options.choice.weights {
+        String::new()
+    } else {
+        format!(" --weights {}", weights.name())
+    };
+    ExportError::Output(format!(
+        "{folder} holds another job: its tokenizer had other weights; give --checkpoint {}{weights} to go on with that one, or choose \
+         another --out",
+        Which::Step(step)
+    ))
 }
 
 /// What the exports of one call share.

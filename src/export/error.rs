@@ -8,6 +8,7 @@ use crate::codec::CodecError;
 use pixtok_base::{Action, Class, Classified};
 use pixtok_images::data::DataError;
 use pixtok_tokens::TokensError;
+use serde_json::Value;
 
 /// An error of an export.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,16 @@ pub enum ExportError {
         second: PathBuf,
         /// What to do about it.
         remedy: &'static str,
+    },
+    /// The folder holds a job that differs only in the weights of its tokenizer.
+    #[error(
+        "{folder} holds another job: its tokenizer had other weights; choose another --out, or the same settings to go on with that one"
+    )]
+    OtherWeights {
+        /// The folder.
+        folder: String,
+        /// What that job states about its tokenizer.
+        job: Box<Value>,
     },
     /// No image can be used.
     #[error("none of the {total} images can be used; for instance {example}")]
@@ -70,7 +81,7 @@ pub enum ExportError {
 impl Classified for ExportError {
     fn class(&self) -> Class {
         match self {
-            Self::Output(_) | Self::KeysClash { .. } => Class::Misuse,
+            Self::Output(_) | Self::OtherWeights { .. } | Self::KeysClash { .. } => Class::Misuse,
             Self::NoImages { .. } => Class::BadData,
             Self::Differs(_) => Class::Failed,
             Self::Io { action, .. } => action.class(),

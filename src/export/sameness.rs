@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::io_error;
 use super::list::{ListChange, SAMPLES};
@@ -67,6 +67,8 @@ pub(super) fn refuse_another(
     let take_samples =
         |job: &mut Value| job.as_object_mut().and_then(|job| job.remove(SAMPLES)).unwrap_or_default();
     let (samples, _) = (take_samples(&mut earlier), take_samples(&mut job));
+    let made_by = earlier["set"]["made_by"].clone();
+    let tokenizer = earlier["set"]["tokenizer"].clone();
     for job in [&mut job, &mut earlier] {
         // Notes on the input do not affect the content of the files.
         job["set"]["source"].as_object_mut().and_then(|source| source.remove("notes"));
@@ -94,8 +96,12 @@ pub(super) fn refuse_another(
     }
     let weights = |job: &Value| job["set"]["tokenizer"]["weights_blake3"].clone();
     if weights(&earlier) != weights(&job) {
-        words.push("its tokenizer had other weights".to_owned());
         earlier["set"]["tokenizer"]["weights_blake3"] = weights(&job);
+        if words.is_empty() && differences(&earlier, &job).is_empty() {
+            let job = Box::new(json!({ "made_by": made_by, "tokenizer": tokenizer }));
+            return Err(ExportError::OtherWeights { folder: folder.display().to_string(), job });
+        }
+        words.push("its tokenizer had other weights".to_owned());
     }
     words.extend(differences(&earlier, &job));
     if words.is_empty() {
@@ -181,8 +187,6 @@ pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), Expor
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -273,6 +277,23 @@ mod tests {
         for (earlier, now) in [(named("a"), named("b")), (older.clone(), named("a")), (named("a"), older)] {
             assert_eq!(refuse_another(Path::new("out"), earlier, now, None).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn other_weights_alone_name_the_job_that_had_them() {
+        let job = |hash: &str, size: u64| {
+            let made_by = json!({ "run": "a", "step": 600, "weights": "raw" });
+            let tokenizer = json!({ "weights_blake3": hash });
+            json!({ "set": { "tokenizer": tokenizer, "made_by": made_by, "source": {} }, "batch_size": size })
+        };
+        let refusal = |now: Value| refuse_another(Path::new("out"), job("x", 4), now, None).unwrap_err();
+        let ExportError::OtherWeights { job: earlier, .. } = refusal(job("y", 4)) else { panic!() };
+        assert_eq!(
+            (&earlier["made_by"]["step"], &earlier["tokenizer"]["weights_blake3"]),
+            (&json!(600), &json!("x"))
+        );
+        let words = refusal(job("y", 5)).to_string();
+        assert!(words.contains("its tokenizer had other weights; batch_size was 4 and is 5"), "{words}");
     }
 
     #[test]

@@ -29,56 +29,65 @@ impl WeightsChoice {
         self.checkpoint.is_none() && self.weights.is_none()
     }
 
-    /// The choice, with the usual weights where the user says nothing.
+    /// The choice with the weights that made tokens; if they are not known, with the usual weights
+    /// where the user says nothing.
     #[must_use]
-    pub fn or_usual(&self) -> ModelChoice {
+    pub fn or_of(&self, maker: Option<(u64, Weights)>) -> ModelChoice {
         let Self { checkpoint, weights, precision } = *self;
-        let (checkpoint, weights) = (checkpoint.unwrap_or_default(), weights.unwrap_or_default());
-        ModelChoice { checkpoint, weights, precision }
+        match maker {
+            Some((step, weights)) => ModelChoice { checkpoint: Which::Step(step), weights, precision },
+            None => ModelChoice {
+                checkpoint: checkpoint.unwrap_or_default(),
+                weights: weights.unwrap_or_default(),
+                precision,
+            },
+        }
     }
 
-    /// The choice among the weights of the run at `path`, as far as the user leaves one: those that
-    /// made the tokens of `tokenizer`. The one that `made_by` names is tried first, then the
-    /// others, the newest first: raw weights by the hash in their manifest, averages by loading
-    /// them. If none made the tokens, or the path is no run, these are the usual weights.
+    /// The weights of the run at `path` that made the tokens of `tokenizer`, as far as the user
+    /// leaves a choice. The ones that `made_by` names are tried first, then the others, the newest
+    /// first: raw weights by the hash in their manifest, averages by loading them. `None` if none
+    /// made the tokens, if all of its weights give these tokens, or if the path is no run.
     ///
     /// # Errors
     /// When the run's checkpoints cannot be listed, or it lacks the one that the user names.
-    pub fn that_made(
+    pub fn maker(
         &self,
         path: &Path,
         tokenizer: &StatedTokenizer,
         made_by: Option<&MadeBy>,
         tell: Tell,
-    ) -> Result<ModelChoice> {
-        let usual = self.or_usual();
+    ) -> Result<Option<(u64, Weights)>> {
         if (self.checkpoint.is_some() && self.weights.is_some()) || !Run::is_one(path) {
-            return Ok(usual);
+            return Ok(None);
         }
         let (run, tokens) = (Run::find(path)?, tokenizer.tokens_blake3());
         // A run that trains only the decoder has these tokens at every step.
         let keeps = run.config().is_ok_and(|config| config.train.keeps_tokens_of.as_deref() == Some(tokens));
         if run.is_model() || keeps {
-            return Ok(usual);
+            return Ok(None);
         }
         let folder = run.folder();
         for (step, weights) in self.candidates(folder, made_by)? {
             match made(folder, step, weights, tokens) {
                 Ok(false) => {}
-                Ok(true) => {
-                    let checkpoint = Which::Step(step);
-                    if (folder.select(usual.checkpoint).ok(), usual.weights) != (Some(step), weights) {
-                        tell.note(&format!(
-                            "decoding with {checkpoint}, {} weights: they made these tokens",
-                            weights.name()
-                        ));
-                    }
-                    return Ok(ModelChoice { checkpoint, weights, ..usual });
-                }
+                Ok(true) => return Ok(Some((step, weights))),
                 Err(error) => tell.say(&format!("passed over {}: {error:#}", Which::Step(step))),
             }
         }
-        Ok(usual)
+        Ok(None)
+    }
+
+    /// The weights that made tokens, whatever the user says; see [`WeightsChoice::maker`]. `None`
+    /// also if they cannot be found.
+    #[must_use]
+    pub fn any_maker(
+        path: &Path,
+        tokenizer: &StatedTokenizer,
+        made_by: Option<&MadeBy>,
+    ) -> Option<(u64, Weights)> {
+        let open = Self { checkpoint: None, weights: None, precision: Precision::Fp32 };
+        open.maker(path, tokenizer, made_by, Tell::to(&|_| ())).ok()?
     }
 
     /// The weights to try, in this order.
@@ -179,7 +188,8 @@ mod tests {
         let find = |choice: WeightsChoice, value: f32, made_by: Option<(u64, StatedWeights)>| {
             let made_by = made_by.map(|(step, weights)| MadeBy { run: "else".into(), step, weights });
             let tokenizer = stating(&tensors(value));
-            let found = choice.that_made(&path, &tokenizer, made_by.as_ref(), Tell::to(&sink)).unwrap();
+            let maker = choice.maker(&path, &tokenizer, made_by.as_ref(), Tell::to(&sink)).unwrap();
+            let found = choice.or_of(maker);
             (found.checkpoint, found.weights)
         };
         let (raw, ema) = (Weights::Raw, Weights::Ema);
@@ -191,10 +201,10 @@ mod tests {
                 assert_eq!(find(open, value, made_by), (Which::Step(step), weights), "{value}");
             }
         }
-        // Nothing is said of the usual weights: those of step 30, four times.
-        assert_eq!(said.lock().unwrap().len(), 16);
-        let first = said.lock().unwrap()[0].clone();
-        assert_eq!(first, "decoding with step-000010, raw weights: they made these tokens");
+        for (value, maker) in [(1.0, Some((10, raw))), (2.0, Some((10, ema))), (9.0, None)] {
+            assert_eq!(WeightsChoice::any_maker(&path, &stating(&tensors(value)), None), maker);
+        }
+        assert!(said.lock().unwrap().is_empty());
         // What the user says holds, and nothing that did not make them is taken for the maker.
         assert_eq!(find(open, 9.0, None), (Which::Last, raw));
         assert_eq!(find(choice(Some(Which::Last), None), 1.0, None), (Which::Last, raw));
@@ -205,10 +215,9 @@ mod tests {
 
         // The stated one is tried first, so a damaged one elsewhere is no matter.
         fs::write(path.join("step-000030/ema.safetensors"), "damaged").unwrap();
-        said.lock().unwrap().clear();
         assert_eq!(find(open, 2.0, stated(10)), (Which::Step(10), ema));
-        assert_eq!(said.lock().unwrap().len(), 1);
+        assert!(said.lock().unwrap().is_empty());
         assert_eq!(find(open, 2.0, None), (Which::Step(10), ema));
-        assert!(said.lock().unwrap()[1].starts_with("passed over step-000030: "), "{said:?}");
+        assert!(said.lock().unwrap()[0].starts_with("passed over step-000030: "), "{said:?}");
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use tch::Device;
 
 use super::pictures::{Pictures, check_names};
-use super::{DecodeOptions, Decoder, Shapes, batch_size, coder, wrong};
+use super::{DecodeOptions, Decoder, Shapes, batch_size, coder, tell_checkpoint, wrong};
 use crate::export::Coder;
 use crate::outputs::make_empty;
 use crate::run::{Opened, Tell};
@@ -41,6 +41,7 @@ pub(super) fn decode_generated(
     let generated = Generated::new(&options.tokens, form)?;
     let limit = options.limit.unwrap_or(u64::MAX);
     check_rows(&generated, opened, options, tell)?;
+    tell_checkpoint(opened, tell);
     make_empty(&options.out)?;
     let work = tell.work("decoding", options.limit);
     let mut pictures = Pictures::new(&options.out, options.sheets, work);
@@ -84,7 +85,7 @@ fn check_rows(generated: &Generated, opened: &Opened, options: &DecodeOptions, t
     let (path, codes) = (generated.path().display(), codec.vocabulary().size);
     let good =
         generated.rows()?.take(usize::try_from(options.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
-    let keys = good.map(|row| {
+    let mut keys = good.map(|row| {
         total += 1;
         match row {
             Ok(Ok(Row { key, .. })) => Ok((Some(key), &path)),
@@ -95,12 +96,12 @@ fn check_rows(generated: &Generated, opened: &Opened, options: &DecodeOptions, t
                 }
                 Ok((None, &path))
             }
-            Ok(Err(row)) => Err(refusal(&row, generated.path()).into()),
+            Ok(Err(row)) => Err(refusal(&row, generated.path(), options.like.is_some()).into()),
             Err(error) => Err(error.into()),
         }
     });
     if options.sheets {
-        keys.map(|key| key.map(drop)).collect::<Result<()>>()?;
+        keys.try_for_each(|key| key.map(drop))?;
     } else {
         check_names(keys, None)?;
     }
@@ -125,9 +126,23 @@ fn check_rows(generated: &Generated, opened: &Opened, options: &DecodeOptions, t
     Ok(())
 }
 
-fn refusal(row: &BadRow, path: &Path) -> Misuse {
+fn refusal(row: &BadRow, path: &Path, has_form: bool) -> Misuse {
+    let like = if has_form { "" } else { "give the set that the model was trained on with --like, " };
     Misuse(format!(
-        "{}, {row} (rows and places count from 0); correct it, or leave out such rows with --skip-bad",
+        "{}, {row} (rows and places count from 0); correct it, {like}or leave out such rows with --skip-bad",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_no_set_is_told_of_like() {
+        let row = BadRow { number: 3, line: None, reason: "it has 257 ids".into() };
+        let refusal = |has_form: bool| refusal(&row, Path::new("gen.npy"), has_form).to_string();
+        assert!(refusal(false).contains("row 3: it has 257 ids") && refusal(false).contains("--like"));
+        assert!(!refusal(true).contains("--like"));
+    }
 }

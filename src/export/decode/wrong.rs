@@ -4,8 +4,9 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::DecodeOptions;
+use crate::checkpoint::Which;
 use crate::logger::Verbosity;
-use crate::run::{Opened, Tell};
+use crate::run::{Opened, Tell, WeightsChoice};
 use pixtok_base::Misuse;
 use pixtok_tokens::{MadeBy, StatedTokenizer, StatedWeights, TokenSet};
 
@@ -44,10 +45,22 @@ pub(super) fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, te
     if options.force {
         return Ok(());
     }
-    let maker = set.sidecar.made_by.as_ref().map_or_else(
-        || "give the tokenizer that made it (and its --checkpoint and --weights)".to_owned(),
-        |made_by| format!("give the run that made it ({})", in_words(made_by)),
-    );
+    let made_by = set.sidecar.made_by.as_ref();
+    let of_run = if options.choice.is_open() {
+        None
+    } else {
+        WeightsChoice::any_maker(&options.tokenizer, stated, made_by)
+    };
+    let maker = match (of_run, made_by) {
+        (Some((step, weights)), _) => format!(
+            "leave out {} to decode with {}, {} weights, which made it",
+            given(options),
+            Which::Step(step),
+            weights.name()
+        ),
+        (None, None) => "give the tokenizer that made it (and its --checkpoint and --weights)".to_owned(),
+        (None, Some(made_by)) => format!("give the run that made it ({})", in_words(made_by)),
+    };
     let others = if differences.is_empty() || Verbosity::chosen() == Verbosity::Verbose {
         String::new()
     } else {
@@ -57,6 +70,15 @@ pub(super) fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, te
         "{tokens} was made by another tokenizer than {tokenizer}: {first}\n{maker}, or --force to decode anyway{others}"
     ))
     .into())
+}
+
+/// The flags that the user gives to choose among the weights of a run.
+fn given(options: &DecodeOptions) -> &'static str {
+    match (options.choice.checkpoint, options.choice.weights) {
+        (Some(_), None) => "--checkpoint",
+        (None, _) => "--weights",
+        (Some(_), Some(_)) => "--checkpoint and --weights",
+    }
 }
 
 /// The tokenizer, as far as it was looked through.
