@@ -19,7 +19,6 @@ use crate::evaluate::Scores;
 use crate::run::{Tell, words_of_validation};
 use pixtok_base::paths::make_folder;
 use pixtok_images::data::Dataset;
-use pixtok_images::picture::Picture;
 use pixtok_report::{Arm, Comparison, FORMAT_VERSION, PlotFile, Run, Summary};
 use pixtok_torch::PrecisionChoice;
 
@@ -74,7 +73,6 @@ pub(super) fn report(
     if let Some(sheet) = exhibits::sheet(&comparison.arms, &exhibits, &originals) {
         write("pictures.png", &sheet.to_png()?)?;
     }
-    let originals: Vec<Picture> = originals.into_iter().map(|(_, picture)| picture).collect();
     write_plots(&layout.plots(), &pixtok_report::plots(&comparison, &exhibits)?)?;
     write("report.html", pixtok_report::html(&comparison, &exhibits, &originals)?.as_bytes())?;
     let out = layout.out().display();

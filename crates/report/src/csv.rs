@@ -44,14 +44,14 @@ pub fn csv(comparison: &Comparison) -> Result<Vec<u8>, ::csv::Error> {
 /// seeds and, as `NAME_sd`, the standard deviation. `group` numbers the arms of about the same rate,
 /// `rank` those of a group by the headline's figure; both are empty for arms that are not ranked.
 /// `to_best` is the difference to the best of the group in that figure, with its 95 % interval and
-/// what that is over. Absent values are empty; numbers have all their digits.
+/// what that is over; `ranked_by` names the figure. Absent values are empty; numbers have all their digits.
 ///
 /// # Errors
 /// If a row cannot be written.
 pub fn summary_csv(comparison: &Comparison) -> Result<Vec<u8>, ::csv::Error> {
     const PLACE: [&str; 7] = ["arm", "series", "trained_here", "group", "rank", "n", "parameters"];
-    const DIFFERENCE: [&str; 5] =
-        ["to_best", "to_best_low", "to_best_high", "to_best_over", "level_with_best"];
+    const DIFFERENCE: [&str; 6] =
+        ["to_best", "to_best_low", "to_best_high", "to_best_over", "level_with_best", "ranked_by"];
     let (mut names, ranking) = (names(comparison), Ranking::of(comparison));
     names.retain(|name| (0..comparison.arms.len()).any(|arm| summary(comparison, arm, name).is_some()));
     let figures = names.iter().flat_map(|name| [name.clone(), format!("{name}_sd")]);
@@ -89,10 +89,12 @@ fn place(comparison: &Comparison, ranking: &Ranking, arm: usize) -> Vec<String> 
     ]
 }
 
-/// The difference of an arm to the best of its group; empty for the best one and for unranked ones.
+/// The difference of an arm to the best of its group, empty for the best one and for unranked ones;
+/// and the figure that ranks it.
 fn difference(comparison: &Comparison, ranking: &Ranking, arm: usize) -> Vec<String> {
     let (Some(found), Some(headline)) = (to_best(comparison, ranking, arm), ranking.headline) else {
-        return vec![String::new(); 5];
+        let by = ranking.headline.filter(|_| ranking.group_of(arm).is_some());
+        return [vec![String::new(); 5], vec![by.map(|by| by.name.to_owned()).unwrap_or_default()]].concat();
     };
     let over = found.interval.map(|interval| match interval.over {
         Sample::Seeds(count) => format!("{count} seeds"),
@@ -106,6 +108,7 @@ fn difference(comparison: &Comparison, ranking: &Ranking, arm: usize) -> Vec<Str
         printed(found.interval.map(|interval| interval.high)),
         over.unwrap_or_default(),
         printed(level),
+        headline.name.to_owned(),
     ]
 }
 
@@ -180,10 +183,10 @@ mod tests {
             format!(
                 "arm,series,trained_here,group,rank,n,parameters,psnr_db,psnr_db_sd,bits_per_pixel,bits_per_pixel_sd,\
                  encode_images_per_sec,encode_images_per_sec_sd,encode_images_least_per_sec,\
-                 encode_images_least_per_sec_sd,to_best,to_best_low,to_best_high,to_best_over,level_with_best\n\
-                 b,s,true,1,1,2,250123,27.25,0,0.5,0,,,,,,,,,\n\
-                 a,s,true,1,2,2,250123,26.5,{deviation},0.5,0,,,,,-0.75,-1.5,0,2 seeds,true\n\
-                 foreign,f,false,,,1,250123,30,,,,9,,8,,,,,,\n"
+                 encode_images_least_per_sec_sd,to_best,to_best_low,to_best_high,to_best_over,level_with_best,ranked_by\n\
+                 b,s,true,1,1,2,250123,27.25,0,0.5,0,,,,,,,,,,psnr_db\n\
+                 a,s,true,1,2,2,250123,26.5,{deviation},0.5,0,,,,,-0.75,-1.5,0,2 seeds,true,psnr_db\n\
+                 foreign,f,false,,,1,250123,30,,,,9,,8,,,,,,,\n"
             )
         );
         assert!(self::text(&comparison).starts_with(

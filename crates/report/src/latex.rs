@@ -141,14 +141,14 @@ mod tests {
         assert_eq!(
             table,
             "{lrrrrr}\n\\toprule\n\
-             arm & $K$ & bits/pixel & PSNR (dB) $\\uparrow$ & to the best & $n$ \\\\\n\
+             arm & to the best & $K$ & bits/pixel & PSNR (dB) $\\uparrow$ & $n$ \\\\\n\
              \\midrule\n\
              \\multicolumn{6}{l}{\\emph{0.625 bits per pixel}} \\\\\n\
-             fsq\\_8 & 1,024 & 0.6250 & \\textbf{27.50} $\\pm$ 0.71 & best & 2 \\\\\n\
-             vq & 1,024 & 0.6250 & 26.25 $\\pm$ 0.35 & $-$1.25 & 2 \\\\\n\
+             fsq\\_8 & best & 1,024 & 0.6250 & \\textbf{27.50} $\\pm$ 0.71 & 2 \\\\\n\
+             vq & $-$1.25 & 1,024 & 0.6250 & 26.25 $\\pm$ 0.35 & 2 \\\\\n\
              \\midrule\n\
              \\multicolumn{6}{l}{\\emph{not trained here, not ranked}} \\\\\n\
-             50\\% \\& more & -- & unknown & 30.00 & -- & 1 \\\\\n\
+             50\\% \\& more & -- & -- & unknown & 30.00 & 1 \\\\\n\
              \\bottomrule\n\\end{tabular}}\n\\end{table}\n"
         );
         let before = text.split_once("\\begin{tabular}").unwrap().0;

@@ -25,7 +25,7 @@ pub(super) struct MainTable {
     pub columns: Vec<MainColumn>,
     /// The rows, in the order in which they are shown.
     pub blocks: Vec<Block>,
-    /// What all arms have in common: `K 1,000, n 3`; may be empty.
+    /// What all arms have in common: `K 1,000, 3 seeds`; may be empty.
     pub same: String,
     /// How the column of differences came about; empty if there is none.
     pub note: String,
@@ -62,8 +62,8 @@ pub(super) fn same_in_details(comparison: &Comparison, columns: &[Column]) -> St
     let for_all = [words::parameters(comparison), same_words(others(), true)];
     let for_all = for_all.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(", ");
     let said = [
-        ("The same for all arms", for_all),
-        ("The same for all arms that have it", same_words(others(), false)),
+        ("For all arms", for_all),
+        ("For all arms that have it", same_words(others(), false)),
     ];
     let said = said.into_iter().filter(|(_, words)| !words.is_empty());
     said.map(|(start, words)| format!("{start}: {words}.")).collect::<Vec<_>>().join(" ")
@@ -98,11 +98,13 @@ impl MainTable {
             shown.extend(column.map(of_figure));
         }
         let (differences, note) = differences(comparison, ranking);
-        shown.extend(differences);
+        // Beside the arm's name, where a narrow screen shows it.
+        shown.splice(0..0, differences);
         let mut same = same_words(figures.into_iter(), true).replace("codebook_size", "K");
         match seeds(comparison, ranking) {
             Seeds::Same(count) => {
-                same += &format!("{}n {count}", if same.is_empty() { "" } else { ", " });
+                let comma = if same.is_empty() { "" } else { ", " };
+                same += &format!("{comma}{}", words::seeds(comparison, count));
             }
             Seeds::Differ(column) => shown.push(column),
         }
@@ -313,11 +315,11 @@ mod tests {
             ("b", "s", &[figures(26.5, 1000, 0.625)]),
         ]);
         let table = table(&comparison);
-        assert_eq!(names(&table), ["psnr_db", "to the best"]);
-        assert_eq!(table.same, "K 1,000, bits_per_pixel 0.6250, usage 0.5000, n 1");
+        assert_eq!(names(&table), ["to the best", "psnr_db"]);
+        assert_eq!(table.same, "K 1,000, bits_per_pixel 0.6250, usage 0.5000, 1 seed");
         let details = same_in_details(&comparison, &columns(&comparison));
         assert_eq!(
-            details, "The same for all arms: parameters 250,123, codebooks 1.",
+            details, "For all arms: parameters 250,123, codebooks 1.",
             "nothing is said twice"
         );
         assert_eq!((table.blocks.len(), table.blocks[0].title.as_str()), (1, ""));

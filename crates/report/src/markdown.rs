@@ -17,6 +17,11 @@ pub fn markdown(comparison: &Comparison) -> String {
     for (at, sentence) in words::in_short(comparison).iter().enumerate() {
         let _ = writeln!(text, "{}{}", ["", "\n- ", "- "][at.min(2)], escape(sentence));
     }
+    let notes: String =
+        words::notes(comparison).iter().map(|said| format!("- {}\n", escape(&said.line()))).collect();
+    if !notes.is_empty() {
+        text += &format!("\nNotes:\n\n{notes}");
+    }
     text += &main_table(comparison, &MainTable::of(comparison, &columns, &ranking));
     // Parameters are a column of the first table only.
     let arms = &comparison.arms;
@@ -72,7 +77,7 @@ fn main_table(comparison: &Comparison, table: &MainTable) -> String {
         let _ = write!(text, "\n{}\n", escape(&table.note));
     }
     if !table.same.is_empty() {
-        let _ = write!(text, "\nThe same for all arms: {}.\n", escape(&table.same));
+        let _ = write!(text, "\nFor all arms: {}.\n", escape(&table.same));
     }
     text
 }
@@ -146,7 +151,6 @@ fn beneath(comparison: &Comparison, columns: &[Column]) -> String {
     let absences = absences(comparison);
     text += &list("Absent", absences.iter().map(|absence| escape(&absence_words(absence))));
     text += &list("Left out", words::left_out(comparison).iter().map(|said| escape(&said.line())));
-    text += &list("Notes", words::notes(comparison).iter().map(|said| escape(&said.line())));
     text
 }
 
@@ -206,8 +210,8 @@ mod tests {
         comparison.arms[1].runs[0].failure = Some("loss is *NaN*\nat step 3".into());
         let text = markdown(&comparison);
         for part in [
-            "| arm | psnr_db ↑ | usage | to the best | n |\n|---|--:|--:|--:|--:|\n",
-            "| a\\|\\<b\\> | **27.50** ± 0.71 | 0.5500 ± 0.0707 | best | 2 |\n| b | 26.00 | — | −1.50 | 1 |\n",
+            "| arm | to the best | psnr_db ↑ | usage | n |\n|---|--:|--:|--:|--:|\n",
+            "| a\\|\\<b\\> | best | **27.50** ± 0.71 | 0.5500 ± 0.0707 | 2 |\n| b | −1.50 | 26.00 | — | 1 |\n",
             "| arm | psnr_db ↑ | l1 ↓ |\n|---|--:|--:|\n",
             "| a\\|\\<b\\> | **27.50** ± 0.71 | **2.75** ± 0.35 |\n",
             "| b | 26.00 | 3.50 |\n",
@@ -241,7 +245,7 @@ mod tests {
             "| b | 2.00 |\n",
             "\n† is over each evaluation's own images",
             "## Left out\n\n- b, seed 0: \\_c\\_.png: its reconstruction: broken PNG\n",
-            "## Notes\n\n- b, seed 0: it is \\*green\\*\n",
+            "\nNotes:\n\n- b, seed 0: it is \\*green\\*\n",
         ] {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
@@ -259,10 +263,10 @@ mod tests {
         comparison.arms[2].parameters = Some(99);
         let text = markdown(&comparison);
         for part in [
-            "| *0.500 bits per pixel* | | | |\n| b | 0.5000 | **31.00** | best |\n| a | 0.5000 | 30.00 | −1.00 |\n\
-             | *0.750 bits per pixel* | | | |\n| c | 0.7500 | 32.00 | — |\n",
-            "\nThe same for all arms: n 1.\n",
-            "\nThe same for all arms: images 129.\n",
+            "| *0.500 bits per pixel* | | | |\n| b | best | 0.5000 | **31.00** |\n| a | −1.00 | 0.5000 | 30.00 |\n\
+             | *0.750 bits per pixel* | | | |\n| c | — | 0.7500 | 32.00 |\n",
+            "\nFor all arms: 1 seed.\n",
+            "\nFor all arms: images 129.\n",
             "| arm | parameters | psnr_db ↑ |\n",
             "| c | 99 | 32.00 |\n",
         ] {

@@ -41,6 +41,7 @@ pub(super) struct Look {
 
 /// Arms that plots join by a line.
 pub(super) struct Series {
+    /// The name of the series, or of its only arm.
     pub name: String,
     pub look: Look,
     /// The indices of its arms in the comparison, by ascending codebook size.
@@ -79,6 +80,12 @@ impl Looks {
                 };
                 let dash = DASHES[rank % DASHES.len()];
                 arms[arm] = Some(look(COLOURS[place % COLOURS.len()], shade, series.look.marker, dash));
+            }
+        }
+        // A series of one arm is that arm; its name says more.
+        for Series { name, arms, .. } in &mut series {
+            if let [only] = arms[..] {
+                name.clone_from(&comparison.arms[only].name);
             }
         }
         Self { series, arms: arms.into_iter().flatten().collect() }

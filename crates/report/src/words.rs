@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use super::columns::{Column, Spread, number, summary};
-use super::main_table::{rate_words, samples, signed, to_best};
+use super::main_table::{ToBest, rate_words, samples, signed, to_best};
 use super::ranking::{Ranking, RateGroup, level, rate};
-use super::{Arm, Comparison, Run, Sample};
+use super::{Arm, Comparison, Interval, Run, Sample};
 use crate::definition::Definition;
 
+/// So few seeds leave wide intervals, whatever the arms are.
+const FEW_SEEDS: usize = 4;
 /// The largest number of arms that a sentence names one by one.
 const MOST_NAMED: usize = 6;
 
@@ -58,6 +60,13 @@ pub(super) fn left_out(comparison: &Comparison) -> Vec<Said> {
 /// The notes of the runs, each listed once for all runs that have it.
 pub(super) fn notes(comparison: &Comparison) -> Vec<Said> {
     said(comparison, |run| run.notes.clone())
+}
+
+/// Whether an arm has a note that is not on all arms alike.
+fn has_note(comparison: &Comparison, arm: usize) -> bool {
+    let evaluated = || comparison.arms.iter().flat_map(|arm| &arm.runs).filter(|run| run.failure.is_none());
+    let own = comparison.arms[arm].runs.iter().filter(|run| run.failure.is_none());
+    own.flat_map(|run| &run.notes).any(|note| evaluated().any(|run| !run.notes.contains(note)))
 }
 
 fn said(comparison: &Comparison, of: impl Fn(&Run) -> Vec<String>) -> Vec<Said> {
@@ -138,8 +147,8 @@ fn scope(comparison: &Comparison) -> String {
     if series.len() < arms.len() {
         words += &format!(" in {} series", series.len());
     }
-    let seeded = arms.iter().flat_map(|arm| &arm.runs).all(|run| run.seed.is_some());
-    let runs = span(arms.iter().map(|arm| arm.runs.len() as f64), if seeded { "seed" } else { "run" });
+    let unit = if is_seeded(comparison) { "seed" } else { "run" };
+    let runs = span(arms.iter().map(|arm| arm.runs.len() as f64), unit);
     let each = if arms.len() > 1 { " each" } else { "" };
     words += &runs.map(|runs| format!(", {runs}{each}")).unwrap_or_default();
     let evaluated = arms.iter().flat_map(|arm| &arm.runs);
@@ -150,6 +159,15 @@ fn scope(comparison: &Comparison) -> String {
         words += &format!("; means over images are over the {} that all arms have", number(shared.mean, 0));
     }
     words + "."
+}
+
+/// The seeds of each arm, or the runs where they have none: `2 seeds`.
+pub(super) fn seeds(comparison: &Comparison, number: usize) -> String {
+    count(number, if is_seeded(comparison) { "seed" } else { "run" })
+}
+
+fn is_seeded(comparison: &Comparison) -> bool {
+    comparison.arms.iter().flat_map(|arm| &arm.runs).all(|run| run.seed.is_some())
 }
 
 /// `4 images`, or `3 to 4 images`; `None` without values.
@@ -188,11 +206,11 @@ fn best(comparison: &Comparison, ranking: &Ranking, group: &RateGroup, headline:
     let (level, behind): (Vec<usize>, Vec<usize>) =
         others.iter().copied().partition(|&arm| level(comparison, headline, arm, first));
     if !level.is_empty() {
-        words += &format!(", level with {}", names(comparison, &level));
+        words += &format!(", level with {}", level_words(comparison, ranking, &level, headline));
     }
     if let Some(&next) = behind.first() {
-        let difference = to_best(comparison, ranking, next).map(|found| signed(found.value, headline.digits));
-        let difference = difference.map(|value| format!(" ({value}{})", unit(headline))).unwrap_or_default();
+        let difference = to_best(comparison, ranking, next).map(|found| behind_by(&found, headline));
+        let difference = difference.unwrap_or_default();
         words += &match behind.len() {
             1 => format!("; {} is behind{difference}", names(comparison, &behind)),
             _ => format!(
@@ -205,13 +223,58 @@ fn best(comparison: &Comparison, ranking: &Ranking, group: &RateGroup, headline:
     words + "."
 }
 
-/// An arm with its mean and deviation: `a with 27.25 ± 0.07 dB`.
+/// The arms that are level with the best, with their differences to it, and whether so few seeds
+/// could tell them apart: `a: −0.41 dB [−2.48, +1.65]; 2 seeds cannot tell them apart`.
+fn level_words(
+    comparison: &Comparison,
+    ranking: &Ranking,
+    level: &[usize],
+    headline: &Definition,
+) -> String {
+    let found: Vec<_> = level.iter().filter_map(|&arm| to_best(comparison, ranking, arm)).collect();
+    let few = samples(found.iter()).into_iter().find_map(|over| match over {
+        Sample::Seeds(count) if count <= FEW_SEEDS => Some(count),
+        _ => None,
+    });
+    let few = few.map(|count| format!(" ({count} seeds cannot tell them apart)")).unwrap_or_default();
+    let by = match &found[..] {
+        [only] if level.len() == 1 => only.interval.map(|interval| {
+            let print = |value| signed(value, headline.digits);
+            let (value, low, high) = (print(only.value), print(interval.low), print(interval.high));
+            format!(": {value}{} [{low}, {high}]", unit(headline))
+        }),
+        _ => None,
+    };
+    format!("{}{}{few}", names(comparison, level), by.unwrap_or_default())
+}
+
+/// By how much an arm is behind, with the interval: ` by 1.59 dB [1.39, 1.81]`.
+fn behind_by(found: &ToBest, headline: &Definition) -> String {
+    let print = |value: f64| number(value, headline.digits);
+    let interval = found.interval.map(|Interval { low, high, .. }| {
+        let (low, high) = if found.value < 0.0 { (-high, -low) } else { (low, high) };
+        format!(" [{}, {}]", print(low), print(high))
+    });
+    format!(" by {}{}{}", print(found.value.abs()), unit(headline), interval.unwrap_or_default())
+}
+
+/// An arm with its mean and deviation: `a with 27.25 ± 0.07 dB (mean of 2 seeds)`.
 fn valued(comparison: &Comparison, definition: &Definition, arm: usize) -> String {
-    let name = &comparison.arms[arm].name;
-    let Some(found) = summary(comparison, arm, definition.name) else { return name.clone() };
+    let name = marked(comparison, arm);
+    let Some(found) = summary(comparison, arm, definition.name) else { return name };
     let print = |value| number(value, definition.digits);
     let spread = found.deviation.map(|value| format!(" ± {}", print(value))).unwrap_or_default();
-    format!("{name} with {}{spread}{}", print(found.mean), unit(definition))
+    let over = match found.seeds {
+        1 => String::new(),
+        seeds => format!(" (mean of {seeds} seeds)"),
+    };
+    format!("{name} with {}{spread}{}{over}", print(found.mean), unit(definition))
+}
+
+/// The name of an arm, and whether there is a note on it.
+fn marked(comparison: &Comparison, arm: usize) -> String {
+    let name = &comparison.arms[arm].name;
+    if has_note(comparison, arm) { format!("{name} (see its note)") } else { name.clone() }
 }
 
 fn unit(definition: &Definition) -> &'static str {
@@ -221,13 +284,13 @@ fn unit(definition: &Definition) -> &'static str {
 /// The names of arms, or the first of them and the number of the others.
 fn names(comparison: &Comparison, arms: &[usize]) -> String {
     let named = if arms.len() > MOST_NAMED { MOST_NAMED - 1 } else { arms.len() };
-    let names: Vec<&str> = arms[..named].iter().map(|&arm| comparison.arms[arm].name.as_str()).collect();
+    let names: Vec<String> = arms[..named].iter().map(|&arm| marked(comparison, arm)).collect();
     let others = arms.len() - named;
     let more = if others > 0 { format!(" and {others} others") } else { String::new() };
     names.join(", ") + &more
 }
 
-/// What level means, by how the intervals came about; `None` if no arm has another to compare with.
+/// What brackets and level mean, by how the intervals came about; `None` if no arm has another to compare with.
 fn meaning_of_level(comparison: &Comparison, ranking: &Ranking) -> Option<String> {
     let ranked = ranking.groups.iter().flat_map(|group| &group.arms);
     let differences: Vec<_> = ranked.filter_map(|&arm| to_best(comparison, ranking, arm)).collect();
@@ -246,7 +309,15 @@ fn meaning_of_level(comparison: &Comparison, ranking: &Ranking) -> Option<String
         }
         _ => "Student's t over common seeds, or the bootstrap over images of one seed".to_owned(),
     };
-    Some(format!("Level means that the 95 % interval of the difference holds 0 ({over})."))
+    let mut arms = ranking.groups.iter().filter_map(|group| group.arms.split_first());
+    let any_level = ranking.headline.is_some_and(|headline| {
+        arms.any(|(&first, others)| others.iter().any(|&arm| level(comparison, headline, arm, first)))
+    });
+    Some(if any_level {
+        format!("Level means that the 95 % interval of the difference holds 0 ({over}).")
+    } else {
+        format!("In brackets: the 95 % interval of the difference ({over}).")
+    })
 }
 
 /// The arms that are not ranked, with their rates.
@@ -282,7 +353,7 @@ fn failed(comparison: &Comparison) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Interval, Pair, fixture};
+    use super::super::{Pair, fixture};
     use super::*;
     use pixtok_images::data::BadSample;
     use serde_json::{Value, json};
@@ -305,13 +376,14 @@ mod tests {
             ("c", "t", &[figures(20.0), figures(20.1)]),
         ]);
         comparison.pairs = vec![
-            pair(["a", "b"], -0.05, 1.9, Sample::Seeds(2)),
+            pair(["a", "b"], 0.05, 1.9, Sample::Seeds(2)),
             pair(["b", "c"], 7.2, 0.1, Sample::Seeds(2)),
         ];
         assert_eq!(
             joined(&comparison),
-            "3 arms in 2 series, 2 seeds each, evaluated on 1,290 images. Best mean psnr_db: b with 27.25 ± 0.07 dB, \
-             level with a; c is behind (−7.20 dB). Level means that the 95 % interval of the difference holds 0 \
+            "3 arms in 2 series, 2 seeds each, evaluated on 1,290 images. Best mean psnr_db: b with 27.25 ± 0.07 dB \
+             (mean of 2 seeds), level with a: +0.05 dB [−1.85, +1.95] (2 seeds cannot tell them apart); c is behind \
+             by 7.20 dB [7.10, 7.30]. Level means that the 95 % interval of the difference holds 0 \
              (Student's t over 2 seeds)."
         );
     }
@@ -327,8 +399,8 @@ mod tests {
         let to = |at: usize| pair(["arm-0", &names[at]], at as f64, 0.5, Sample::Images(1290));
         comparison.pairs = (1..9).map(to).collect();
         let words = joined(&comparison);
-        let behind = "arm-0 with 30.00 dB; behind: arm-1 (−1.00 dB), arm-2, arm-3, arm-4, arm-5, arm-6 and 2 others. \
-                      Level means that the 95 % interval of the difference holds 0 (bootstrap over 1,290 images of \
+        let behind = "arm-0 with 30.00 dB; behind: arm-1 by 1.00 dB [0.50, 1.50], arm-2, arm-3, arm-4, arm-5, \
+                      arm-6 and 2 others. In brackets: the 95 % interval of the difference (bootstrap over 1,290 images of \
                       one seed; another seed may change more).";
         assert!(words.ends_with(behind), "{words}");
     }
@@ -370,6 +442,7 @@ mod tests {
         assert_eq!(lines, ["all.png: broken PNG", "a, seed 1; b, seed 0: x.png: broken PNG"]);
         assert_eq!(notes(&comparison)[0].line(), "b, seed 0: it is green");
         let words = joined(&comparison);
+        assert!(words.contains("b (see its note)") && !words.contains("a (see"), "{words}");
         assert!(
             words
                 .contains("evaluated on 8 to 9 images; means over images are over the 8 that all arms have."),
@@ -395,7 +468,7 @@ mod tests {
         let said = words([0.62, 2.5]);
         assert!(said.contains("At 0.620 bits per pixel, psnr_db: a with 27.00 dB. At 2.500"), "{said}");
         let said = words([0.62, 0.63]);
-        assert!(said.contains("Best mean psnr_db: b with 28.00 dB; a is behind (−1.00 dB)."), "{said}");
+        assert!(said.contains("Best mean psnr_db: b with 28.00 dB; a is behind by 1.00 dB."), "{said}");
         assert!(said.ends_with("small ones may be chance."), "{said}");
     }
 

@@ -19,7 +19,7 @@ use self::tables::{Described, Table};
 use super::columns::{absences, columns};
 use super::main_table::{MainTable, same_in_details};
 use super::markdown::absence_words;
-use super::ranking::Ranking;
+use super::ranking::{Ranking, is_trained_here};
 use super::style::Looks;
 use super::{Comparison, Exhibit, ReportError, words};
 use crate::definition::Definition;
@@ -57,10 +57,12 @@ struct Page<'a> {
     factor: u32,
     definitions: Vec<&'static Definition>,
     arms: Vec<Described>,
+    /// Whether any arm was trained in this comparison, so that it differs from the base config.
+    trained: bool,
 }
 
 /// Renders the whole page. `exhibits` has one entry for each arm, in the same order; its
-/// reconstructions are those of `originals`, or none.
+/// reconstructions are those of `originals`, which have names, or none.
 ///
 /// # Errors
 /// If the number of `exhibits` differs from the number of arms, if reconstructions differ from the
@@ -68,7 +70,7 @@ struct Page<'a> {
 pub fn html(
     comparison: &Comparison,
     exhibits: &[Exhibit],
-    originals: &[Picture],
+    originals: &[(String, Picture)],
 ) -> Result<String, ReportError> {
     check_exhibits(comparison, exhibits)?;
     let looks = Looks::of(comparison);
@@ -106,6 +108,7 @@ pub fn html(
         factor,
         definitions: columns.iter().map(|column| column.definition).collect(),
         arms: tables::described(comparison, &looks),
+        trained: comparison.arms.iter().any(is_trained_here),
     };
     Ok(page.render()?)
 }

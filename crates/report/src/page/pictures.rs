@@ -14,6 +14,8 @@ const WIDEST: usize = 256;
 
 /// An original with its reconstruction by each arm.
 pub(super) struct Scene {
+    /// The name of the image.
+    pub name: String,
     /// The width of each picture in CSS pixels.
     pub width: usize,
     /// Whether the pictures are so large that three do not fit side by side on a phone.
@@ -37,12 +39,13 @@ pub(super) struct Tile {
 pub(super) fn scenes(
     comparison: &Comparison,
     exhibits: &[Exhibit],
-    originals: &[Picture],
+    originals: &[(String, Picture)],
 ) -> Result<(Vec<Scene>, u32), ReportError> {
     check(comparison, exhibits, originals)?;
-    let pairs = exhibits.iter().flat_map(|exhibit| originals.iter().zip(&exhibit.reconstructions));
+    let pictures = || originals.iter().map(|(_, picture)| picture);
+    let pairs = exhibits.iter().flat_map(|exhibit| pictures().zip(&exhibit.reconstructions));
     let factor = error_scale(pairs);
-    let scenes = originals.iter().enumerate().map(|(at, original)| {
+    let scenes = originals.iter().enumerate().map(|(at, (name, original))| {
         let shown = exhibits
             .iter()
             .enumerate()
@@ -54,6 +57,7 @@ pub(super) fn scenes(
         let tiles = shown.map(tile).collect::<Result<_, ReportError>>()?;
         let width = shown_width(original.width);
         Ok(Scene {
+            name: name.clone(),
             width,
             large: width > WIDTH,
             shrunk: width < original.width,
@@ -69,11 +73,11 @@ fn shown_width(width: usize) -> usize {
     (width * times.max(1)).min(WIDEST)
 }
 
-fn check(comparison: &Comparison, exhibits: &[Exhibit], originals: &[Picture]) -> Result<(), ReportError> {
+fn check(comparison: &Comparison, exhibits: &[Exhibit], originals: &[(String, Picture)]) -> Result<(), ReportError> {
     for (arm, exhibit) in comparison.arms.iter().zip(exhibits) {
         let pictures = &exhibit.reconstructions;
         let size = |picture: &Picture| (picture.width, picture.height);
-        let alike = pictures.iter().map(size).eq(originals.iter().map(size));
+        let alike = pictures.iter().map(size).eq(originals.iter().map(|(_, picture)| size(picture)));
         if !pictures.is_empty() && !alike {
             return Err(ReportError::Reconstructions { arm: arm.name.clone() });
         }
@@ -104,7 +108,8 @@ mod tests {
         let original = fixture::picture(5, 7, 0);
         let comparison = fixture::comparison(&[("a", "s", &[]), ("failed", "s", &[])]);
         let exhibits = [exhibit(vec![shifted(&original, 16)]), Exhibit::default()];
-        let (scenes, factor) = scenes(&comparison, &exhibits, std::slice::from_ref(&original)).unwrap();
+        let named = [("a.png".to_owned(), original.clone())];
+        let (scenes, factor) = scenes(&comparison, &exhibits, &named).unwrap();
         assert_eq!((scenes.len(), scenes[0].tiles.len(), factor), (1, 1, 8));
         assert_eq!(scenes[0].width, 145);
         let decoded = |uri: &str| {
@@ -127,8 +132,8 @@ mod tests {
         let comparison = fixture::comparison(&[("a", "s", &[])]);
         let original = fixture::picture(5, 7, 0);
         for wrong in [vec![fixture::picture(7, 5, 0)], vec![original.clone(), original.clone()]] {
-            let error =
-                scenes(&comparison, &[exhibit(wrong)], std::slice::from_ref(&original)).err().unwrap();
+            let named = [("a.png".to_owned(), original.clone())];
+            let error = scenes(&comparison, &[exhibit(wrong)], &named).err().unwrap();
             assert!(error.to_string().contains("reconstructions of a"), "{error}");
         }
     }

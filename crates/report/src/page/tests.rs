@@ -1,7 +1,6 @@
 use super::super::fixture;
 use super::*;
 use pixtok_images::data::BadSample;
-use pixtok_images::picture::Picture;
 use serde_json::{Value, json};
 
 fn figures(seed: usize, size: i64) -> Value {
@@ -16,6 +15,7 @@ fn render(comparison: &Comparison) -> String {
     let originals = [fixture::picture(5, 7, 0), fixture::picture(5, 7, 100)];
     let exhibits: Vec<_> =
         (0..comparison.arms.len()).map(|arm| fixture::exhibit(comparison, arm, &originals)).collect();
+    let originals: Vec<_> = ["a.png", "<b>.png"].map(str::to_owned).into_iter().zip(originals).collect();
     html(comparison, &exhibits, &originals).unwrap()
 }
 
@@ -125,7 +125,9 @@ fn what_has_no_tokens_curves_or_figures_is_shown_with_what_it_has() {
     let originals = [fixture::picture(5, 7, 0)];
     let foreign = Exhibit { reconstructions: originals.to_vec(), ..Default::default() };
     let exhibits = [fixture::exhibit(&comparison, 0, &originals), foreign, Exhibit::default()];
+    let originals = originals.map(|picture| ("a.png".to_owned(), picture));
     let page = html(&comparison, &exhibits, &originals).unwrap();
+    assert!(page.contains("<figcaption><b>a.png</b></figcaption>"));
     check(&page);
     assert!(page.contains("<b>failed</b>, seed 0: non-finite loss at step 12"));
     assert!(page.contains("Not logged: foreign, failed."));
@@ -165,6 +167,6 @@ fn what_was_left_out_stands_by_name_and_figures_of_sets_are_marked() {
 
 #[test]
 fn exhibits_that_do_not_belong_are_refused() {
-    let error = html(&arms(3, 1), &[], &[] as &[Picture]).unwrap_err().to_string();
+    let error = html(&arms(3, 1), &[], &[]).unwrap_err().to_string();
     assert!(error.contains("3 arms and 0 exhibits"), "{error}");
 }
