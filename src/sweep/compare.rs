@@ -79,6 +79,8 @@ struct Prepared {
     jobs: Vec<Job>,
     /// Notes on the images.
     notes: Vec<String>,
+    /// Doubts about each arm's foreign pair.
+    doubts: Vec<Vec<String>>,
 }
 
 /// Plans the comparison of what is given.
@@ -158,7 +160,8 @@ fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepar
     notes.iter().for_each(|text| tell.say(text));
     jobs::tell_diverged(&jobs, tell);
     let images = images.map(|images| images.val);
-    Ok(Prepared { plan, layout, options, images, jobs, notes })
+    let doubts = tried.into_iter().map(|tried| tried.map(|tried| tried.doubts).unwrap_or_default()).collect();
+    Ok(Prepared { plan, layout, options, images, jobs, notes, doubts })
 }
 
 /// Runs the unfinished jobs, measures the speeds of all arms, and reports on them.
@@ -168,7 +171,7 @@ fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepar
 /// as a whole.
 pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
     let named = options.out.is_some();
-    let Prepared { plan, layout, options, images, jobs, notes } = prepare(options, false, tell)?;
+    let Prepared { plan, layout, options, images, jobs, notes, .. } = prepare(options, false, tell)?;
     let val_set = images?;
     let out = layout.out();
     if !named {
@@ -210,8 +213,8 @@ pub fn compare(options: &CompareOptions, tell: Tell) -> Result<Compared> {
 /// # Errors
 /// The same as [`compare`], but the images may be missing.
 pub fn describe(options: &CompareOptions, tell: Tell) -> Result<String> {
-    let Prepared { plan, layout, images, .. } = prepare(options, true, tell)?;
-    dry_run::words(&plan, &images, layout.out())
+    let Prepared { plan, layout, images, doubts, .. } = prepare(options, true, tell)?;
+    dry_run::words(&plan, &images, &doubts, layout.out())
 }
 
 /// Refuses arms whose settings a new training must not start with, unless they have already been

@@ -19,17 +19,25 @@ struct Protocol<'a> {
     eval: &'a evaluate::Config,
 }
 
-/// Describes the base, the arms and the `images`, which may be missing. `out` is the comparison's
-/// folder.
-pub(super) fn words(plan: &Plan, images: &Result<Arc<Dataset>>, out: &Path) -> Result<String> {
+/// Describes the base, the arms with the `doubts` about each, and the `images`, which may be missing.
+/// `out` is the comparison's folder.
+pub(super) fn words(
+    plan: &Plan,
+    images: &Result<Arc<Dataset>>,
+    doubts: &[Vec<String>],
+    out: &Path,
+) -> Result<String> {
     let mut text = if plan.trains() { of_trainings(plan)? } else { of_evaluations(plan)? };
     let _ = match images {
         Ok(val_set) => writeln!(text, "# images: {} for evaluation", plan.base.eval.images_of(val_set.len())),
         Err(error) => writeln!(text, "# images: none here: {error:#}"),
     };
     let _ = writeln!(text, "# results: in {}", out.display());
-    for arm in &plan.arms {
+    for (arm, doubts) in plan.arms.iter().zip(doubts) {
         of_arm(&mut text, arm, plan)?;
+        for doubt in doubts {
+            let _ = writeln!(text, "# {}: note: {doubt}", arm.name);
+        }
     }
     Ok(text)
 }

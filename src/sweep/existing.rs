@@ -41,6 +41,8 @@ pub(super) struct Tried {
     pub trained: Option<(Config, Option<Fingerprint>)>,
     /// How its own preparation of images differs from the comparison's, if it does.
     pub preparation: Option<String>,
+    /// Doubts about a foreign pair that the images raised.
+    pub doubts: Vec<String>,
 }
 
 /// What existing tokenizers are tried on.
@@ -76,12 +78,14 @@ impl<'a> Trial<'a> {
                 let own = Config { data, ..base.clone() };
                 let adapter = toml::to_string(pair.adapter()).context("cannot write the adapter as TOML")?;
                 let codes = pair.vocabulary().size;
+                let doubts = pair.notes().to_vec();
                 let weights = Opened::Foreign(pair).weights_blake3()?;
                 Ok(Tried {
                     codes: Some(codes),
                     identity: identity(path, &[adapter, weights]),
                     trained: None,
                     preparation: self.preparation(&own)?,
+                    doubts,
                 })
             }
             Found::Reconstructions(folder) => {
@@ -91,6 +95,7 @@ impl<'a> Trial<'a> {
                     identity: identity(path, &files.unwrap_or_default()),
                     trained: None,
                     preparation: None,
+                    doubts: vec![],
                 })
             }
         }
@@ -119,6 +124,7 @@ impl<'a> Trial<'a> {
             identity: identity(path, &parts),
             trained: Some((trained.config.clone(), trained.trained_on.clone())),
             preparation: self.preparation(&trained.config)?,
+            doubts: vec![],
         })
     }
 
