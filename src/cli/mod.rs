@@ -315,9 +315,9 @@ pub struct EvalArgs {
     /// Which images of --data to use.
     #[command(flatten, next_help_heading = INPUT)]
     pub pick: PickArgs,
-    /// Prepare images as this config does, instead of the tokenizer's
+    /// Prepare images as this config or run does, instead of the tokenizer's
     ///
-    /// A config, or the name of one of pixtok's own (`pixtok configs`). Without --data, the images
+    /// A config, the name of one of pixtok's own (`pixtok configs`), or a run or model folder. Without --data, the images
     /// are those of this config too.
     #[arg(long, value_name = "CONFIG", help_heading = INPUT)]
     pub protocol: Option<PathBuf>,

@@ -110,9 +110,17 @@ impl Reconstructions {
             }
             wanted = missing;
         }
-        match wanted.iter().find(|name| needed.contains(*name)) {
-            Some(name) => Err(not_one(name, folder, 0)),
-            None => Ok(Self { by_original, unused: left.into_keys().collect() }),
+        let missing: Vec<&String> = wanted.iter().filter(|name| needed.contains(*name)).collect();
+        match missing[..] {
+            [name] => Err(not_one(name, folder, 0)),
+            [name, ..] => Err(EvaluateError::Pairs(format!(
+                "{} of {} images have no reconstruction in {}, for instance {name}; put them there under the \
+                 same names, with any image ending",
+                missing.len(),
+                needed.len(),
+                folder.display()
+            ))),
+            [] => Ok(Self { by_original, unused: left.into_keys().collect() }),
         }
     }
 
@@ -221,6 +229,9 @@ mod tests {
         write(recons.join("b.png"));
         let missing = Reconstructions::find(&recons, &dataset, Some(2)).unwrap_err().to_string();
         assert!(missing.contains("a.jpg has no reconstruction"), "{missing}");
+        let several = Reconstructions::find(&recons, &dataset, None).unwrap_err().to_string();
+        assert!(several.contains("4 of 5 images have no reconstruction in"), "{several}");
+        assert!(several.contains("for instance a.jpg;"), "{several}");
         write(recons.join("a.bmp"));
         let found = Reconstructions::find(&recons, &dataset, Some(2)).unwrap();
         assert_eq!(found.of("a.jpg").unwrap(), recons.join("a.bmp"));

@@ -11,7 +11,7 @@ use crate::batches::Loader;
 use crate::config::{Config, shipped};
 use crate::evaluate;
 use crate::run::{
-    ChosenBy, Found, Pick, Tell, Trained, validation_images, validation_set, words_of_validation,
+    ChosenBy, Found, Pick, Run, Tell, Trained, validation_images, validation_set, words_of_validation,
 };
 use crate::world::World;
 use pixtok_base::Misuse;
@@ -131,9 +131,19 @@ pub(in crate::inference) fn choose(
     Ok(Some((words_of_validation(config), dataset, config.eval.bound())))
 }
 
-/// The config that states which images are used and how they are prepared.
+/// The config that states which images are used and how they are prepared: a file, or that of a run
+/// or model folder.
 pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
-    let (config, _) = Config::read(&shipped::config(path)?, &[])?;
+    let found = shipped::config(path)?;
+    if found.is_dir() && !Run::is_one(&found) {
+        let path = path.display();
+        let words = format!("--protocol is {path}, which holds neither a run nor a model; give a config or a run");
+        return Err(Misuse(words).into());
+    }
+    let config = match found.is_dir() {
+        true => Run::find(&found)?.config()?,
+        false => Config::read(&found, &[])?.0,
+    };
     config.check().with_context(|| format!("{} cannot be the protocol", path.display()))?;
     Ok(config)
 }
