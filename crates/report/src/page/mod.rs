@@ -85,7 +85,7 @@ pub fn html(
             .into_iter()
             .map(|sentence| sentence.replace(" ± ", "\u{a0}±\u{a0}").replace(" dB", "\u{a0}dB"))
             .collect(),
-        name_width: 2 + comparison.arms.iter().map(|arm| arm.name.chars().count()).max().unwrap_or(0),
+        name_width: 3 + comparison.arms.iter().map(|arm| arm.name.chars().count()).max().unwrap_or(0),
         failures: words::failures(comparison),
         main: tables::main_table(comparison, &looks, &main),
         note: main.note,
