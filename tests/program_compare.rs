@@ -397,7 +397,10 @@ fn mistakes_are_named_before_anything_is_trained() {
         ("[[arms]]\nname = \"a\"\ncodebook_size = 1024\n", &["codebook_size is 1024", "1000 codes"]),
         ("[[arms]]\nname = \"a\"\npath = \"no.toml\"\n", &["arm \"a\"", "absent.pt does not exist"]),
         ("[[arms]]\nname = \"a\"\npath = \"empty\"\n", &["arm \"a\"", "empty"]),
-        ("[[arms]]\nname = \"a\"\npath = \"few\"\n", &["arm \"a\"", "images have no reconstruction in", "for instance 01.jpg"]),
+        (
+            "[[arms]]\nname = \"a\"\npath = \"few\"\n",
+            &["arm \"a\"", "images have no reconstruction in", "for instance 01.jpg"],
+        ),
         ("set.data.val = \"EMPTY\"\n[[arms]]\nname = \"a\"\n", &["no images in", "empty"]),
         ("set.train.batch_size = 11\n[[arms]]\nname = \"a\"\n", &["batch of 11", "10 of 10"]),
         (
@@ -472,7 +475,8 @@ fn a_broken_reconstruction_makes_no_arm_the_better_one() {
     let rows: Vec<&str> = markdown.lines().filter(|line| line.contains("| **")).collect();
     assert_eq!(rows.len() % 2, 0, "what is best in one arm is best in the other: {markdown}");
     // The cell of the difference to the best is "best" in the one and 0 in the other.
-    let cells = |line: &str| line.split(" | ").filter(|cell| cell.starts_with("**")).collect::<Vec<_>>().join(" ");
+    let cells =
+        |line: &str| line.split(" | ").filter(|cell| cell.starts_with("**")).collect::<Vec<_>>().join(" ");
     assert!(!rows.is_empty() && rows.chunks(2).all(|pair| cells(pair[0]) == cells(pair[1])), "{markdown}");
     assert!(written("results.csv").contains("2.png: its reconstruction: "), "{}", written("results.csv"));
     let page = written("report.html");

@@ -50,7 +50,15 @@ impl TorchScript {
         let encoder = load_module(&folder.join(&adapter.encoder), device)?;
         let decoder = load_module(&folder.join(&adapter.decoder), device)?;
         let form = Form { flat: false, kind: Kind::Int64, batch: None };
-        Ok(Self { adapter, path: path.to_owned(), encoder, decoder, form, notes: vec![], input_doubtful: false })
+        Ok(Self {
+            adapter,
+            path: path.to_owned(),
+            encoder,
+            decoder,
+            form,
+            notes: vec![],
+            input_doubtful: false,
+        })
     }
 
     /// Passes the first images through the pair. This shows the form of its indices, whether it

@@ -61,10 +61,7 @@ pub(super) fn same_in_details(comparison: &Comparison, columns: &[Column]) -> St
     };
     let for_all = [words::parameters(comparison), same_words(others(), true)];
     let for_all = for_all.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(", ");
-    let said = [
-        ("For all arms", for_all),
-        ("For all arms that have it", same_words(others(), false)),
-    ];
+    let said = [("For all arms", for_all), ("For all arms that have it", same_words(others(), false))];
     let said = said.into_iter().filter(|(_, words)| !words.is_empty());
     said.map(|(start, words)| format!("{start}: {words}.")).collect::<Vec<_>>().join(" ")
 }
@@ -318,10 +315,7 @@ mod tests {
         assert_eq!(names(&table), ["to the best", "psnr_db"]);
         assert_eq!(table.same, "K 1,000, bits_per_pixel 0.6250, usage 0.5000, 1 seed");
         let details = same_in_details(&comparison, &columns(&comparison));
-        assert_eq!(
-            details, "For all arms: parameters 250,123, codebooks 1.",
-            "nothing is said twice"
-        );
+        assert_eq!(details, "For all arms: parameters 250,123, codebooks 1.", "nothing is said twice");
         assert_eq!((table.blocks.len(), table.blocks[0].title.as_str()), (1, ""));
         assert_eq!(printed(&table, "to the best"), ["best", "−0.50"]);
         assert_eq!(table.note, "To the best: the difference in psnr_db to the best arm.");

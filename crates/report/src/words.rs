@@ -225,12 +225,7 @@ fn best(comparison: &Comparison, ranking: &Ranking, group: &RateGroup, headline:
 
 /// The arms that are level with the best, with their differences to it, and whether so few seeds
 /// could tell them apart: `a: −0.41 dB [−2.48, +1.65]; 2 seeds cannot tell them apart`.
-fn level_words(
-    comparison: &Comparison,
-    ranking: &Ranking,
-    level: &[usize],
-    headline: &Definition,
-) -> String {
+fn level_words(comparison: &Comparison, ranking: &Ranking, level: &[usize], headline: &Definition) -> String {
     let found: Vec<_> = level.iter().filter_map(|&arm| to_best(comparison, ranking, arm)).collect();
     let few = samples(found.iter()).into_iter().find_map(|over| match over {
         Sample::Seeds(count) if count <= FEW_SEEDS => Some(count),
@@ -375,10 +370,8 @@ mod tests {
             ("b", "s", &[figures(27.2), figures(27.3)]),
             ("c", "t", &[figures(20.0), figures(20.1)]),
         ]);
-        comparison.pairs = vec![
-            pair(["a", "b"], 0.05, 1.9, Sample::Seeds(2)),
-            pair(["b", "c"], 7.2, 0.1, Sample::Seeds(2)),
-        ];
+        comparison.pairs =
+            vec![pair(["a", "b"], 0.05, 1.9, Sample::Seeds(2)), pair(["b", "c"], 7.2, 0.1, Sample::Seeds(2))];
         assert_eq!(
             joined(&comparison),
             "3 arms in 2 series, 2 seeds each, evaluated on 1,290 images. Best mean psnr_db: b with 27.25 ± 0.07 dB \

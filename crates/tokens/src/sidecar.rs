@@ -10,7 +10,8 @@ use serde_json::Value;
 use super::names::TokenNames;
 use super::{
     Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, Preprocessing, Shard, SideFiles,
-    SizeTokens, Source, StatedGrid, StatedIds, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary, io_error,
+    SizeTokens, Source, StatedGrid, StatedIds, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary,
+    io_error,
 };
 use pixtok_base::Action;
 

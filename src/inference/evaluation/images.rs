@@ -137,7 +137,8 @@ pub(in crate::inference) fn protocol(path: &Path) -> Result<Config> {
     let found = shipped::config(path)?;
     if found.is_dir() && !Run::is_one(&found) {
         let path = path.display();
-        let words = format!("--protocol is {path}, which holds neither a run nor a model; give a config or a run");
+        let words =
+            format!("--protocol is {path}, which holds neither a run nor a model; give a config or a run");
         return Err(Misuse(words).into());
     }
     let config = match found.is_dir() {

@@ -73,7 +73,11 @@ fn shown_width(width: usize) -> usize {
     (width * times.max(1)).min(WIDEST)
 }
 
-fn check(comparison: &Comparison, exhibits: &[Exhibit], originals: &[(String, Picture)]) -> Result<(), ReportError> {
+fn check(
+    comparison: &Comparison,
+    exhibits: &[Exhibit],
+    originals: &[(String, Picture)],
+) -> Result<(), ReportError> {
     for (arm, exhibit) in comparison.arms.iter().zip(exhibits) {
         let pictures = &exhibit.reconstructions;
         let size = |picture: &Picture| (picture.width, picture.height);
