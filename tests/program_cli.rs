@@ -89,7 +89,7 @@ fn mistakes_in_the_config_are_named() {
     for (config, parts) in [
         ("torn.toml", &["torn.toml:2:10", "unclosed array"][..]),
         ("absent.toml", &["cannot read the config", "absent.toml", "it does not exist"]),
-        ("train", &["train is a folder and no config", "a TOML file"]),
+        ("train", &["train is a folder, not a config", "a TOML file"]),
     ] {
         refused(&pixtok(&["train", scratch.path(config).to_str().unwrap()]), 2, parts);
     }
