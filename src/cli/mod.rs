@@ -441,18 +441,9 @@ pub struct ReconstructArgs {
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: Option<PathBuf>,
-    /// How the files are named: original or png
-    ///
-    /// original: keep a name that ends in .png, and append .png to others. png: append .png to every
-    /// name, so that a.jpg and a.jpg.png do not collide.
-    #[arg(
-        long,
-        value_name = "HOW",
-        default_value = "original",
-        hide_possible_values = true,
-        help_heading = OUTPUT
-    )]
-    pub names: OutputNames,
+    /// How the files are named.
+    #[command(flatten)]
+    pub naming: NamesArgs,
     /// Also write one picture with up to 8 originals, their reconstructions and the errors
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub sheet: Option<PathBuf>,
@@ -466,6 +457,23 @@ fn colour(text: &str) -> Result<[u8; 3], String> {
     let values: Vec<u8> = text.split(',').map_while(|value| value.trim().parse().ok()).collect();
     let colour = <[u8; 3]>::try_from(values).ok().filter(|_| text.split(',').count() == 3);
     colour.ok_or_else(|| "give three numbers from 0 to 255, like 255,255,255".to_owned())
+}
+
+/// Arguments of the commands that write a picture for each image.
+#[derive(Debug, Clone, Args)]
+pub struct NamesArgs {
+    /// How the files are named: original or png
+    ///
+    /// original: keep a name that ends in .png, and append .png to others. png: append .png to every
+    /// name, so that a.jpg and a.jpg.png do not collide.
+    #[arg(
+        long,
+        value_name = "HOW",
+        default_value = "original",
+        hide_possible_values = true,
+        help_heading = OUTPUT
+    )]
+    pub names: OutputNames,
 }
 
 /// How reconstructions and prepared originals are named.

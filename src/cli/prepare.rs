@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{INPUT, OUTPUT, OutputNames, PickArgs};
+use super::{INPUT, NamesArgs, OUTPUT, PickArgs};
 
 pub(super) const PREPARE_HELP: &str = "\
 Examples:
@@ -49,18 +49,9 @@ pub struct PrepareArgs {
         help_heading = OUTPUT
     )]
     pub fit: OriginalFit,
-    /// How the files are named: original or png
-    ///
-    /// original: keep a name that ends in .png, and append .png to others. png: append .png to every
-    /// name, so that a.jpg and a.jpg.png do not collide.
-    #[arg(
-        long,
-        value_name = "HOW",
-        default_value = "original",
-        hide_possible_values = true,
-        help_heading = OUTPUT
-    )]
-    pub names: OutputNames,
+    /// How the files are named.
+    #[command(flatten)]
+    pub naming: NamesArgs,
 }
 
 /// Which part of a picture becomes the original.

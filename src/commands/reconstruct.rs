@@ -8,8 +8,9 @@ use crate::inference::{ReconstructOptions, reconstruct};
 
 /// Writes a PNG for each image, and the sheet if asked for.
 pub(super) fn run(args: ReconstructArgs) -> Result<()> {
-    let ReconstructArgs { tokenizer, model, input, out, names, sheet } = args;
+    let ReconstructArgs { tokenizer, model, input, out, naming, sheet } = args;
     let (choice, compute) = model.into();
-    let options = ReconstructOptions { tokenizer, choice, compute, input, out, names: names.into(), sheet };
+    let options =
+        ReconstructOptions { tokenizer, choice, compute, input, out, names: naming.names.into(), sheet };
     print(&reconstruct(&options, tell())?)
 }

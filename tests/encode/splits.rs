@@ -48,7 +48,7 @@ fn two_sets_divide_the_images_and_go_on_by_themselves() {
     let output = pixtok(&["inspect", &text(&export.path("two/val"))]);
     assert!(said(&output).contains("the images for val (--val-share 0.3)"), "{}", said(&output));
 
-    // Each goes on where it was stopped, and another share is another job.
+    // A stopped set is continued by the same command. A different share makes a different job.
     let whole = contents(&export.path("two"));
     fs::remove_file(export.path("two/val/tokens.json")).unwrap();
     let printed = export.encode("fsq", "two", &split);

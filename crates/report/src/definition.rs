@@ -108,9 +108,9 @@ pub const DEFINITIONS: &[Definition] = &[
         176,
         "multi-scale SSIM, the five standard weights, mean over images",
     )
-.landmarks("1 is a perfect copy; it lies above ssim, since coarse scales count too"),
+    .landmarks("1 is a perfect copy; it lies above ssim, since coarse scales count too"),
     mean("l1", Fidelity, Better::Lower, 2, 1, "mean absolute error in levels of 255, mean over images")
-.landmarks(
+        .landmarks(
             "0 is a perfect copy; on the embedded photographs JPEG of quality 10 has 7.4 and of \
              quality 50 3.7, a blur of 2 pixels 6.0 and of 4 pixels 9.0",
         ),
@@ -179,7 +179,7 @@ pub const DEFINITIONS: &[Definition] = &[
     ),
     figure("codebook_size", Evaluated, Better::Neither, 0, "K, the number of codes of each codebook"),
     of_set("usage", CodebookUse, Better::Neither, 4, "share of codes that occur among all tokens evaluated")
-.landmarks("1 if every code occurs; read it beside usage_expected_uniform"),
+        .landmarks("1 if every code occurs; read it beside usage_expected_uniform"),
     of_set(
         "usage_expected_uniform",
         CodebookUse,
@@ -208,7 +208,7 @@ pub const DEFINITIONS: &[Definition] = &[
         1,
         "number of evenly used codes with the same entropy: 2^entropy_bits",
     )
-.landmarks("K if all codes occur equally often"),
+    .landmarks("K if all codes occur equally often"),
     of_set(
         "entropy_bits",
         CodebookBalance,
@@ -216,7 +216,7 @@ pub const DEFINITIONS: &[Definition] = &[
         3,
         "−Σ p·log2 p over the codes' shares p of all tokens",
     )
-.landmarks("log2 K if all codes occur equally often"),
+    .landmarks("log2 K if all codes occur equally often"),
     of_set("dead_codes", CodebookBalance, Better::Neither, 0, "codes that never occur"),
     of_set("largest_share", CodebookBalance, Better::Neither, 4, "share of the most frequent code"),
     of_set(
@@ -251,7 +251,7 @@ pub const DEFINITIONS: &[Definition] = &[
         "bits per token in a file of all tokens, compressed by zstd",
     ),
     of_set("bits_per_pixel", Rate, Better::Neither, 4, "bits_per_token × tokens / pixels")
-.landmarks("24 without compression"),
+        .landmarks("24 without compression"),
     of_set("bits_per_pixel_zstd", Rate, Better::Neither, 4, "bits_per_token_zstd × tokens / pixels"),
     of_set(
         "stability_shift",
@@ -260,7 +260,7 @@ pub const DEFINITIONS: &[Definition] = &[
         4,
         "share of tokens unchanged when the image moves by one pixel",
     )
-.landmarks("1 if no token changes"),
+    .landmarks("1 if no token changes"),
     of_set(
         "stability_jpeg75",
         Stability,
@@ -268,7 +268,7 @@ pub const DEFINITIONS: &[Definition] = &[
         4,
         "share of tokens unchanged after JPEG of quality 75",
     )
-.landmarks("1 if no token changes"),
+    .landmarks("1 if no token changes"),
     of_set(
         "stability_flip",
         Stability,
@@ -284,7 +284,7 @@ pub const DEFINITIONS: &[Definition] = &[
         4,
         "share of tokens unchanged when the reconstruction is encoded",
     )
-.landmarks("1 if no token changes"),
+    .landmarks("1 if no token changes"),
     figure("encode_images_per_sec", Speed, Better::Higher, 1, "images to tokens, without reading files"),
     figure("decode_images_per_sec", Speed, Better::Higher, 1, "tokens to images, without writing files"),
     figure(

@@ -38,7 +38,7 @@ pub struct Config {
     /// The optimizer and its schedule.
     #[serde(default)]
     pub optimizer: optim::Config,
-    /// The training loop, and what of the tokenizer it trains.
+    /// The settings of the training loop, and the parts of the tokenizer that stay as they are.
     #[serde(default)]
     pub train: TrainConfig,
     /// The evaluations.
