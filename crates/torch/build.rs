@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 6] = ["shim", "memory", "operators", "nearest", "norm", "upsample"];
+const SOURCES: [&str; 8] =
+    ["shim", "memory", "operators", "nearest", "norm", "upsample", "process_group", "gradients"];
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");
@@ -24,6 +25,7 @@ fn main() {
         // Vectors wider than the oldest processor's only go between functions that are inlined.
         .flag_if_supported("-Wno-psabi")
         .flag_if_supported("-Wno-deprecated-declarations")
+        .include("csrc/gloo")
         .include(root.join("include"))
         .include(root.join("include/torch/csrc/api/include"))
         .files(SOURCES.map(|name| format!("csrc/{name}.cpp")))

@@ -1,64 +1,178 @@
 //! The processes that train together, as one of them sees them.
 //!
 //! A [`World`] is made once, at the start, and handed to everything that would differ between
-//! processes: which share of the batches to load, what to sum over all, who writes. There is one
-//! process so far ([`World::single`]), so each sum is its own argument.
+//! processes: which share of the batches to load, what to sum over all, who writes. A single
+//! process ([`World::single`]) exchanges nothing: each sum is its own argument.
+//!
+//! `launch` reads what the launcher says, `meeting` brings the processes together, and `peers`
+//! finds out which process is to blame if an exchange fails. All processes must call the same
+//! exchanges in the same order.
 
 mod launch;
+mod meeting;
+mod peers;
 
-use tch::Tensor;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-pub use launch::Launch;
-use launch::KUBERNETES;
+use tch::{Device, Tensor};
 
+pub use launch::{Launch, LaunchError, Meeting};
+use meeting::Joined;
 use pixtok_base::{Class, Classified};
+use pixtok_torch::{BucketSizes, GradientBuckets, Group, TorchError};
+
+/// The largest number of bytes that travel together where many tensors are exchanged.
+const MESSAGE_BYTES: usize = 64 << 20;
 
 /// The processes that train together, as one of them sees them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct World {
     rank: u32,
     size: u32,
+    joined: Option<Arc<Joined>>,
+    groups: Option<Arc<Groups>>,
 }
 
-/// Processes could not exchange their numbers.
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        (self.rank, self.size) == (other.rank, other.size)
+    }
+}
+
+impl Eq for World {}
+
+/// What tensors are exchanged with.
+#[derive(Debug)]
+struct Groups {
+    host: Group,
+    /// For tensors on a CUDA device.
+    cuda: Option<Group>,
+    /// The nanoseconds that this process has waited for exchanges.
+    waited: AtomicU64,
+}
+
+impl Groups {
+    fn of(&self, device: Device) -> &Group {
+        self.cuda.as_ref().filter(|_| device.is_cuda()).unwrap_or(&self.host)
+    }
+}
+
+/// Processes could not meet or exchange their numbers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorldError {
-    /// Only a world of one process can be made so far.
-    #[error("{size} processes train together, and they can exchange no numbers yet; train in one process")]
-    NoExchange {
+    /// The launcher's variables don't say where the processes meet.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// This process cannot serve the store at which all meet.
+    #[error(
+        "process 0 can't serve the store on port {port} ({reason}); if another job uses the port, set MASTER_PORT to a free one in every process"
+    )]
+    Port {
+        /// The port.
+        port: u16,
+        /// libtorch's words.
+        reason: String,
+    },
+    /// This process found nobody at the meeting place.
+    #[error(
+        "process {rank} of {size} found no store at {host}:{port} within {seconds} s ({reason}); is process 0 running, and do MASTER_ADDR and MASTER_PORT name its host and a port that is open?"
+    )]
+    NoStore {
+        /// This process.
+        rank: u32,
         /// How many there are.
         size: u32,
+        /// Where the store should be.
+        host: String,
+        /// The port there.
+        port: u16,
+        /// How long it was tried.
+        seconds: u64,
+        /// libtorch's words.
+        reason: String,
     },
+    /// An exchange failed because of a process that is named.
+    #[error("process {rank} stopped in {what}: {who}")]
+    Lost {
+        /// This process.
+        rank: u32,
+        /// The exchange, in words.
+        what: String,
+        /// What the others do, in words.
+        who: String,
+    },
+    /// The processes don't start from the same.
+    #[error("{0}")]
+    Differs(String),
+    /// libtorch failed without an exchange that failed.
+    #[error("{0}")]
+    Torch(String),
 }
 
 impl Classified for WorldError {
     fn class(&self) -> Class {
-        Class::Failed
+        match self {
+            Self::Launch(_) | Self::Port { .. } | Self::Differs(_) => Class::Misuse,
+            Self::NoStore { .. } | Self::Lost { .. } | Self::Torch(_) => Class::Failed,
+        }
     }
 }
+
+impl From<TorchError> for WorldError {
+    fn from(error: TorchError) -> Self {
+        Self::Torch(error.to_string())
+    }
+}
+
+static ALONE: World = World { rank: 0, size: 1, joined: None, groups: None };
 
 impl World {
     /// A single process.
     #[must_use]
     pub fn single() -> Self {
-        Self { rank: 0, size: 1 }
+        ALONE.clone()
     }
 
-    /// The world of a training, and a note if the launcher started several processes: so far each
-    /// of them trains by itself. `variable` looks an environment variable up.
+    /// A single process, to borrow.
     #[must_use]
-    pub fn of_training(variable: impl Fn(&str) -> Option<String>) -> (Self, Option<String>) {
-        // The completions of a Kubernetes job don't know one another.
-        let launch = Launch::find(variable).filter(|launch| launch.launcher != KUBERNETES);
-        let note = launch.and_then(|launch| match launch.numbers()? {
-            (_, 1) => None,
-            (rank, size) => Some(format!(
-                "{} started {size} processes, of which this is number {rank} ({}); each trains by itself, since \
-                 one training in several processes is not possible yet",
-                launch.launcher, launch.index.0
-            )),
-        });
-        (Self::single(), note)
+    pub const fn alone() -> &'static Self {
+        &ALONE
+    }
+
+    /// Meets the other processes of a launch. From then on each of them shows the others that it is
+    /// alive. A process that is silent, or doesn't come to an exchange, for `timeout` is given up.
+    ///
+    /// # Errors
+    /// When not all processes come in time, or the port of the store is in use.
+    pub fn join(meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
+        let (rank, size) = (meeting.rank, meeting.size);
+        if size == 1 {
+            return Ok(Self::single());
+        }
+        let joined = Some(Arc::new(Joined::new(meeting, timeout)?));
+        Ok(Self { rank, size, joined, groups: None })
+    }
+
+    /// The same world, whose processes can exchange tensors of `device` and of the CPU.
+    ///
+    /// # Errors
+    /// When the processes don't reach each other.
+    pub fn connected(&self, device: Device) -> Result<Self, WorldError> {
+        let Some(joined) = &self.joined else { return Ok(self.clone()) };
+        let (host, cuda) = joined.connect(device)?;
+        let groups = Groups { host, cuda, waited: AtomicU64::new(0) };
+        Ok(Self { groups: Some(Arc::new(groups)), ..self.clone() })
+    }
+
+    /// Says goodbye: the others may end too. `outcome` is an error's message if this process ends
+    /// because of one, which the others then name. The process that serves the store waits for the
+    /// others.
+    pub fn leave(&self, outcome: Result<(), &str>) {
+        if let Some(joined) = &self.joined {
+            joined.leave(outcome);
+        }
     }
 
     /// The number of this process, counted from 0.
@@ -73,17 +187,77 @@ impl World {
         self.size
     }
 
+    /// The number of processes on this host, this one included.
+    #[must_use]
+    pub fn on_this_host(&self) -> u32 {
+        self.joined.as_ref().map_or(1, |joined| joined.on_this_host)
+    }
+
+    /// The number of this process among those on its host, counted from 0.
+    #[must_use]
+    pub fn local_rank(&self) -> u32 {
+        self.joined.as_ref().map_or(0, |joined| joined.local_rank)
+    }
+
+    /// How often the launcher has started this job again.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.joined.as_ref().map_or(0, |joined| joined.restarts)
+    }
+
     /// Whether this process writes logs and checkpoints.
     #[must_use]
     pub fn writes(&self) -> bool {
         self.rank == 0
     }
 
-    /// The place in the whole batch of a step of this process's sample `own`. Samples are dealt to
-    /// the processes one by one, as the loader's share of a process has it.
+    /// The place in the whole batch of a step of this process's sample `own`, if each process has
+    /// `samples` of them. Each takes one slice of the batch, in the order of their numbers.
     #[must_use]
-    pub fn place(&self, own: u64) -> u64 {
-        own * u64::from(self.size) + u64::from(self.rank)
+    pub fn place(&self, own: u64, samples: u64) -> u64 {
+        u64::from(self.rank) * samples + own
+    }
+
+    /// Says what this process is doing, for the messages of others: `step 12`, for instance.
+    pub fn at(&self, stage: impl FnOnce() -> String) {
+        if let Some(joined) = &self.joined {
+            joined.peers.at(stage());
+        }
+    }
+
+    /// The share of `elapsed` that this process has waited for exchanges since this was last asked;
+    /// `None` in a single process. On CUDA an exchange goes on while the host goes on, so only
+    /// waiting of the host counts.
+    #[must_use]
+    pub fn waiting_share(&self, elapsed: Duration) -> Option<f64> {
+        let waited = self.groups.as_ref()?.waited.swap(0, Ordering::Relaxed);
+        Some(Duration::from_nanos(waited).as_secs_f64() / elapsed.as_secs_f64().max(1e-9))
+    }
+
+    /// Runs an exchange of tensors and, if it fails, finds out why.
+    fn exchanging<T>(
+        &self,
+        what: &'static str,
+        device: Device,
+        exchange: impl FnOnce(&Group) -> Result<T, TorchError>,
+    ) -> Result<T, WorldError> {
+        let (Some(joined), Some(groups)) = (&self.joined, &self.groups) else {
+            return Err(WorldError::Torch(format!("{what} before the processes were connected")));
+        };
+        joined.peers.enter(what);
+        let began = Instant::now();
+        let result = exchange(groups.of(device));
+        groups.waited.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        result.map_err(|error| joined.peers.explain(what, &error.to_string()))
+    }
+
+    /// The reason why an exchange inside a network failed, which there could only be reported as an
+    /// error of the whole computation.
+    #[must_use]
+    pub fn fault(&self) -> Option<WorldError> {
+        let (joined, groups) = (self.joined.as_ref()?, self.groups.as_ref()?);
+        let fault = [Some(&groups.host), groups.cuda.as_ref()].into_iter().flatten().find_map(Group::fault)?;
+        Some(joined.peers.explain("an exchange inside the networks", &fault))
     }
 
     /// The sum of a tensor over all processes.
@@ -91,8 +265,12 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub fn sum(&self, tensor: &Tensor) -> Result<Tensor, WorldError> {
-        self.check_single()?;
-        Ok(tensor.shallow_clone())
+        if self.size == 1 {
+            return Ok(tensor.shallow_clone());
+        }
+        let sum = tensor.detach().copy().contiguous();
+        self.exchanging("an all-reduce", tensor.device(), |group| group.all_reduce(&sum))?;
+        Ok(sum)
     }
 
     /// The sum of a number over all processes.
@@ -100,8 +278,10 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub fn sum_of(&self, number: i64) -> Result<i64, WorldError> {
-        self.check_single()?;
-        Ok(number)
+        if self.size == 1 {
+            return Ok(number);
+        }
+        Ok(self.sum(&Tensor::from_slice(&[number]))?.int64_value(&[0]))
     }
 
     /// The sum of each number over all processes.
@@ -113,6 +293,25 @@ impl World {
         Ok(std::array::from_fn(|i| sums.double_value(&[i as i64])))
     }
 
+    /// The mean of a tensor over all processes.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn mean(&self, tensor: &Tensor) -> Result<Tensor, WorldError> {
+        if self.size == 1 {
+            return Ok(tensor.shallow_clone());
+        }
+        Ok(self.sum(tensor)? / f64::from(self.size))
+    }
+
+    /// Whether `flag` is set in any process, so that all of them decide the same.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn any(&self, flag: bool) -> Result<bool, WorldError> {
+        Ok(self.sum_of(i64::from(flag))? > 0)
+    }
+
     /// The rows of all processes, one process after the other.
     ///
     /// # Shapes
@@ -121,108 +320,142 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub fn gather(&self, rows: &Tensor) -> Result<Tensor, WorldError> {
-        self.check_single()?;
-        Ok(rows.shallow_clone())
+        if self.size == 1 {
+            return Ok(rows.shallow_clone());
+        }
+        let gather = |tensor: &Tensor| {
+            self.exchanging("an all-gather", tensor.device(), |group| group.all_gather(tensor))
+        };
+        let own = rows.size()[0];
+        let counts = Vec::<i64>::try_from(gather(&Tensor::from_slice(&[own]))?.view([-1]))
+            .map_err(|error| WorldError::Torch(error.to_string()))?;
+        let most = counts.iter().copied().max().unwrap_or(own);
+        // Only tensors of one shape can be exchanged.
+        let mut shape = rows.size();
+        shape[0] = most - own;
+        let padded = Tensor::cat(&[&rows.detach(), &Tensor::zeros(&shape, (rows.kind(), rows.device()))], 0);
+        let all = gather(&padded)?;
+        let parts: Vec<Tensor> =
+            counts.iter().enumerate().map(|(rank, &n)| all.get(rank as i64).narrow(0, 0, n)).collect();
+        Ok(Tensor::cat(&parts, 0))
     }
 
-    /// The mean of a tensor over all processes.
+    /// The sum over all processes, with gradients: the backward pass sums the gradients of all
+    /// processes, and has gradients itself. For use inside networks and quantizers. Panics in the
+    /// form of tch's own methods; [`World::fault`] then says why.
+    #[must_use]
+    pub fn all_reduce(&self, x: &Tensor) -> Tensor {
+        let (Some(joined), Some(groups)) = (&self.joined, &self.groups) else { return x.shallow_clone() };
+        joined.peers.enter("an all-reduce inside the networks");
+        let began = Instant::now();
+        let sum = groups.of(x.device()).summed(x);
+        groups.waited.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        sum
+    }
+
+    /// The mean over all processes, as [`World::all_reduce`].
+    #[must_use]
+    pub fn all_mean(&self, x: &Tensor) -> Tensor {
+        if self.size == 1 { x.shallow_clone() } else { self.all_reduce(x) / f64::from(self.size) }
+    }
+
+    /// Gives each tensor the value that it has in the process `owner`. The list is the same in
+    /// every process. Tensors of one owner and kind travel together.
     ///
     /// # Errors
     /// [`WorldError`].
-    pub fn mean(&self, tensor: &Tensor) -> Result<Tensor, WorldError> {
-        self.check_single()?;
-        Ok(tensor.shallow_clone())
+    pub fn broadcast_each(&self, tensors: &[(Tensor, u32)]) -> Result<(), WorldError> {
+        if self.size == 1 {
+            return Ok(());
+        }
+        let mut left: Vec<&(Tensor, u32)> = tensors.iter().filter(|(tensor, _)| tensor.numel() > 0).collect();
+        while let Some(&(first, owner)) = left.first() {
+            let mut bytes = 0;
+            let (together, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|(tensor, own)| {
+                let alike = *own == *owner && tensor.kind() == first.kind() && tensor.device() == first.device();
+                if alike {
+                    bytes += tensor.numel() * tensor.kind().elt_size_in_bytes();
+                }
+                alike && (bytes <= MESSAGE_BYTES || std::ptr::eq(tensor, first))
+            });
+            self.broadcast_together(&together, *owner)?;
+            left = others;
+        }
+        Ok(())
     }
 
-    /// Replaces the gradient of each parameter by its mean over all processes.
+    fn broadcast_together(&self, tensors: &[&(Tensor, u32)], owner: u32) -> Result<(), WorldError> {
+        pixtok_torch::no_grad(|| {
+            let flat: Vec<Tensor> = tensors.iter().map(|(tensor, _)| tensor.detach().reshape([-1])).collect();
+            let message = Tensor::cat(&flat, 0);
+            self.exchanging("a broadcast", message.device(), |group| group.broadcast(&message, owner))?;
+            if owner != self.rank {
+                let lengths: Vec<i64> = tensors.iter().map(|(tensor, _)| tensor.numel() as i64).collect();
+                for ((tensor, _), part) in tensors.iter().zip(message.split_with_sizes(&lengths, 0)) {
+                    tensor.shallow_clone().copy_(&part.view_as(tensor));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// What exchanges the gradients of `parameters`; `None` in a single process. With `bf16` they
+    /// travel in half the bytes.
     ///
     /// # Errors
     /// [`WorldError`].
-    pub fn mean_gradients<'a>(
-        &self,
-        _parameters: impl Iterator<Item = &'a Tensor>,
-    ) -> Result<(), WorldError> {
-        self.check_single()
+    pub fn gradients(&self, parameters: &[Tensor], bf16: bool) -> Result<Option<Gradients>, WorldError> {
+        let (Some(groups), Some(first)) = (&self.groups, parameters.first()) else { return Ok(None) };
+        let group = groups.of(first.device());
+        let buckets = GradientBuckets::new(group, parameters, BucketSizes::default(), bf16)?;
+        Ok(Some(Gradients { world: self.clone(), buckets, device: first.device() }))
     }
 
-    /// Whether `flag` is set in any process, so that all of them decide the same.
+    /// The bytes of every process, by its number. They go through the store, so this is for what is
+    /// small and rare. It waits for a process for as long as it shows that it is alive, at most
+    /// `patience`.
     ///
     /// # Errors
     /// [`WorldError`].
-    pub fn any(&self, flag: bool) -> Result<bool, WorldError> {
-        self.check_single()?;
-        Ok(flag)
+    pub fn exchange(&self, what: &str, own: &[u8], patience: Duration) -> Result<Vec<Vec<u8>>, WorldError> {
+        match &self.joined {
+            Some(joined) => joined.exchange(what, own, patience),
+            None => Ok(vec![own.to_vec()]),
+        }
     }
 
-    /// Refuses several processes, since they cannot exchange values yet.
-    fn check_single(&self) -> Result<(), WorldError> {
-        if self.size == 1 { Ok(()) } else { Err(WorldError::NoExchange { size: self.size }) }
+    /// The time that an exchange may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.joined.as_ref().map_or(Duration::MAX, |joined| joined.timeout)
+    }
+}
+
+/// The gradients of a group of parameters, which all processes exchange during the backward pass.
+#[derive(Debug)]
+pub struct Gradients {
+    world: World,
+    buckets: GradientBuckets,
+    device: Device,
+}
+
+impl Gradients {
+    /// The next backward pass completes the gradients of a step: see [`GradientBuckets::arm`].
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn arm(&self) -> Result<(), WorldError> {
+        Ok(self.buckets.arm()?)
+    }
+
+    /// Waits until each gradient is the mean over all processes.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn finish(&self) -> Result<(), WorldError> {
+        self.world.exchanging("the exchange of gradients", self.device, |_| self.buckets.finish())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn note(variables: &[(&str, &str)]) -> Option<String> {
-        let (world, note) = World::of_training(|name| {
-            variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
-        });
-        assert_eq!(world, World::single());
-        note
-    }
-
-    #[test]
-    fn processes_that_train_by_themselves_are_noted() {
-        for variables in [
-            &[][..],
-            &[("RANK", "0"), ("WORLD_SIZE", "1")],
-            &[("RANK", "3")],
-            &[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4"), ("SLURM_JOB_ID", "7")],
-            &[("JOB_COMPLETION_INDEX", "4"), ("JOB_COMPLETIONS", "5")],
-            &[("JOB_COMPLETION_INDEX", "4")],
-            &[("PMI_RANK", "8"), ("PMI_SIZE", "8")],
-        ] {
-            assert_eq!(note(variables), None, "{variables:?}");
-        }
-        let several = note(&[("RANK", "3"), ("WORLD_SIZE", "8")]).unwrap();
-        assert!(several.starts_with("torchrun started 8 processes, of which this is number 3"), "{several}");
-    }
-
-    #[test]
-    fn a_single_process_keeps_its_sums() {
-        let world = World::single();
-        let tensor = Tensor::from_slice(&[1.5f32, -2.0, 7.0]);
-        assert_eq!((world.rank(), world.size(), world.writes()), (0, 1, true));
-        assert_eq!(world.sum(&tensor).unwrap(), tensor);
-        assert_eq!(world.mean(&tensor).unwrap(), tensor);
-        assert_eq!(world.sum_of(-7), Ok(-7));
-        assert_eq!(world.sum_each([0.1, f64::MIN_POSITIVE, -3.0]), Ok([0.1, f64::MIN_POSITIVE, -3.0]));
-        assert_eq!(world.gather(&tensor).unwrap(), tensor);
-        assert_eq!([world.any(true), world.any(false)], [Ok(true), Ok(false)]);
-    }
-
-    #[test]
-    fn places_of_all_processes_make_the_whole_batch() {
-        let mut places: Vec<u64> =
-            (0..3).flat_map(|rank| (0..4).map(move |own| World { rank, size: 3 }.place(own))).collect();
-        assert_eq!(places[4..8], [1, 4, 7, 10]);
-        places.sort_unstable();
-        assert_eq!(places, (0..12).collect::<Vec<u64>>());
-        assert_eq!(World::single().place(5), 5);
-    }
-
-    #[test]
-    fn several_processes_exchange_nothing_in_silence() {
-        let world = World { rank: 1, size: 3 };
-        assert!(!world.writes());
-        let refused = WorldError::NoExchange { size: 3 };
-        assert_eq!(world.sum_of(-7), Err(refused.clone()));
-        assert_eq!(world.any(false), Err(refused.clone()));
-        assert_eq!(world.sum_each([1.0, 2.0]), Err(refused.clone()));
-        assert_eq!(world.gather(&Tensor::from_slice(&[1f32])).unwrap_err(), refused);
-        assert_eq!(world.sum(&Tensor::from(1f32)).unwrap_err(), refused);
-        assert_eq!(world.mean(&Tensor::from(1f32)).unwrap_err(), refused);
-        assert_eq!(world.mean_gradients([].iter()), Err(refused));
-    }
-}
+mod tests;

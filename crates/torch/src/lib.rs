@@ -15,6 +15,7 @@ mod norm;
 #[cfg(test)]
 mod operators;
 mod precision;
+mod process_group;
 mod random;
 mod shim;
 mod spinning;
@@ -36,6 +37,7 @@ pub use precision::{
     Precision, PrecisionChoice, auto_precision, forbid_tf32, in_full_precision, set_deterministic,
     with_precision, with_tf32, without_autocast,
 };
+pub use process_group::{BucketSizes, GradientBuckets, Group, Reach, Store};
 pub use random::{fill_gaussian, initialise_gaussian, reseed};
 pub use spinning::limit_spinning_when_busy;
 pub use trace::abandon_trace;

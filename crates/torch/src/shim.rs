@@ -1,7 +1,7 @@
 //! Declarations of the functions in `csrc/`. Each returns null on success, otherwise a message that
 //! the caller frees.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::Tensor;
 use torch_sys::C_tensor;
@@ -9,7 +9,7 @@ use torch_sys::C_tensor;
 use super::TorchError;
 
 unsafe extern "C" {
-    fn px_free(message: *mut c_char);
+    pub(super) fn px_free(message: *mut c_char);
     pub(super) fn px_keep_freed_memory() -> *mut c_char;
     pub(super) fn px_use_one_heap() -> *mut c_char;
     pub(super) fn px_memory_ran_out(ran_out: *mut c_int, bytes: *mut usize) -> *mut c_char;
@@ -79,6 +79,63 @@ unsafe extern "C" {
         any: *mut c_int,
     ) -> *mut c_char;
     pub(super) fn px_drop_grads(params: *mut *mut C_tensor, n: c_int) -> *mut c_char;
+    pub(super) fn px_store(
+        host: *const c_char,
+        port: c_int,
+        serves: c_int,
+        timeout_ms: i64,
+        store: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(super) fn px_store_part(
+        whole: *mut c_void,
+        prefix: *const c_char,
+        part: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(super) fn px_store_again(store: *mut c_void, again: *mut *mut c_void) -> *mut c_char;
+    pub(super) fn px_store_free(store: *mut c_void);
+    pub(super) fn px_store_set(
+        store: *mut c_void,
+        key: *const c_char,
+        value: *const u8,
+        size: usize,
+    ) -> *mut c_char;
+    pub(super) fn px_store_get(
+        store: *mut c_void,
+        key: *const c_char,
+        timeout_ms: i64,
+        value: *mut *mut c_char,
+        size: *mut usize,
+    ) -> *mut c_char;
+    pub(super) fn px_store_has(store: *mut c_void, key: *const c_char, has: *mut c_int) -> *mut c_char;
+    pub(super) fn px_group_gloo(
+        store: *mut c_void,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        interface: *const c_char,
+        address: *const c_char,
+        group: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(super) fn px_all_reduce(group: *mut c_void, tensor: *mut C_tensor) -> *mut c_char;
+    pub(super) fn px_summed(group: *mut c_void, x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
+    pub(super) fn px_all_gather(
+        group: *mut c_void,
+        tensor: *const C_tensor,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn px_broadcast(group: *mut c_void, tensor: *mut C_tensor, root: c_int) -> *mut c_char;
+    pub(super) fn px_group_fault(group: *mut c_void) -> *mut c_char;
+    pub(super) fn px_gradients(
+        group: *mut c_void,
+        parameters: *mut *mut C_tensor,
+        n: c_int,
+        first_bytes: usize,
+        bytes: usize,
+        bf16: c_int,
+        out: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(super) fn px_gradients_arm(gradients: *mut c_void) -> *mut c_char;
+    pub(super) fn px_gradients_finish(gradients: *mut c_void) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(
         grads: *mut *mut C_tensor,
         n: c_int,

@@ -1,0 +1,2 @@
+// Stand-in for gloo's header: see README.md.
+#pragma once

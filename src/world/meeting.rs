@@ -1,0 +1,219 @@
+//! Brings the processes of a launch together: the store at which they meet, and the groups that
+//! exchange tensors.
+
+use std::net::{IpAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use super::peers::Peers;
+use super::{Meeting, WorldError};
+use pixtok_torch::{Group, Reach, Store};
+
+/// The variable that chooses Gloo's network interface, as in PyTorch.
+const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
+/// How often a process that waits for another looks whether that one is alive.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long the process that serves the store waits for the others to end.
+const GOODBYE: Duration = Duration::from_secs(60);
+
+/// A process that has met the others.
+#[derive(Debug)]
+pub(super) struct Joined {
+    rank: u32,
+    size: u32,
+    store: Store,
+    /// Whether this process runs the store.
+    serves: bool,
+    pub(super) peers: Peers,
+    pub(super) timeout: Duration,
+    pub(super) restarts: u32,
+    pub(super) local_rank: u32,
+    pub(super) on_this_host: u32,
+    reach: Reach,
+    /// The number of exchanges through the store so far.
+    exchanges: AtomicU64,
+}
+
+/// What a process tells the others of itself when they meet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Card {
+    host: String,
+    /// The address of this process on the way to the meeting place.
+    address: IpAddr,
+    /// The address of the meeting place, as this process sees it.
+    meeting: IpAddr,
+}
+
+impl Joined {
+    pub fn new(meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
+        let (rank, size, port) = (meeting.rank, meeting.size, meeting.port);
+        let serves = rank == 0 && !meeting.served;
+        let store = Store::connect(&meeting.host, port, serves, timeout).map_err(|error| {
+            let reason = error.to_string();
+            if serves {
+                return WorldError::Port { port, reason };
+            }
+            WorldError::NoStore { rank, size, host: meeting.host.clone(), port, seconds: timeout.as_secs(), reason }
+        })?;
+        // A store that outlives a job still has the keys of an earlier start.
+        let store = store.part(&format!("pixtok/{}/", meeting.name))?;
+        let peers = Peers::new(rank, size, &store, timeout)?;
+        let mut joined = Self {
+            rank,
+            size,
+            store,
+            serves,
+            peers,
+            timeout,
+            restarts: meeting.restarts,
+            local_rank: meeting.local_rank,
+            on_this_host: 1,
+            reach: Reach::Address(String::new()),
+            exchanges: AtomicU64::new(0),
+        };
+        let own = own_card(&meeting.host, port);
+        let text = serde_json::to_vec(&own).map_err(|error| WorldError::Torch(error.to_string()))?;
+        let cards = joined.exchange("the meeting of all processes", &text, timeout)?;
+        let cards: Vec<Card> = cards.iter().filter_map(|card| serde_json::from_slice(card).ok()).collect();
+        joined.on_this_host = cards.iter().filter(|card| card.host == own.host).count().max(1) as u32;
+        joined.reach = match std::env::var(INTERFACE) {
+            Ok(name) if !name.is_empty() => Reach::Interface(name),
+            _ => Reach::Address(reachable(&own, &cards)?.to_string()),
+        };
+        Ok(joined)
+    }
+
+    /// Makes the groups: one for the CPU, and one for CUDA if `device` is such a device.
+    pub fn connect(&self, device: Device) -> Result<(Group, Option<Group>), WorldError> {
+        // Whoever fails alone must have time left to say why before the others give up.
+        let timeout = self.timeout.saturating_sub(self.peers.time_to_explain()).max(self.timeout / 2);
+        let what = "the connection of all processes";
+        self.peers.enter(what);
+        let failed = |error: pixtok_torch::TorchError| self.peers.explain(what, &error.to_string());
+        let host = self.store.part("host/")?;
+        let host = Group::gloo(&host, self.rank, self.size, timeout, &self.reach).map_err(failed)?;
+        let cuda = match device {
+            Device::Cuda(_) => {
+                let store = self.store.part("cuda/")?;
+                Some(Group::nccl(&store, self.rank, self.size, timeout).map_err(failed)?)
+            }
+            _ => None,
+        };
+        Ok((host, cuda))
+    }
+
+    /// The bytes of every process.
+    pub fn exchange(&self, what: &str, own: &[u8], patience: Duration) -> Result<Vec<Vec<u8>>, WorldError> {
+        let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
+        let key = |rank: u32| format!("exchange/{number}/{rank}");
+        self.peers.enter(what);
+        self.store.set(&key(self.rank), own).map_err(|error| self.peers.explain(what, &error.to_string()))?;
+        let deadline = Instant::now() + patience;
+        (0..self.size).map(|rank| self.wait_for(what, rank, &key(rank), deadline)).collect()
+    }
+
+    /// The value of a key that process `rank` sets.
+    fn wait_for(&self, what: &str, rank: u32, key: &str, deadline: Instant) -> Result<Vec<u8>, WorldError> {
+        loop {
+            if let Ok(value) = self.store.get(key, LOOK) {
+                return Ok(value);
+            }
+            let there = self.store.has(key);
+            let lost = self.peers.lost(rank);
+            if there.is_err() || lost.is_some() || Instant::now() > deadline {
+                let reason = there.err().map_or_else(|| "it took too long".to_owned(), |error| error.to_string());
+                return Err(lost.unwrap_or_else(|| self.peers.explain(what, &reason)));
+            }
+        }
+    }
+
+    /// Ends this process's part. The one that serves the store waits until all others have ended
+    /// theirs, or are silent.
+    pub fn leave(&self, outcome: Result<(), &str>) {
+        self.peers.leave(outcome.err());
+        let key = |rank: u32| format!("goodbye/{rank}");
+        // A store that is gone needs no goodbye.
+        let said = self.store.set(&key(self.rank), b"");
+        if !self.serves || said.is_err() {
+            return;
+        }
+        let deadline = Instant::now() + GOODBYE;
+        for rank in 1..self.size {
+            while self.store.get(&key(rank), LOOK).is_err() && Instant::now() < deadline {
+                if self.peers.lost(rank).is_some() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn own_card(host: &str, port: u16) -> Card {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let found = route(host, port).unwrap_or((loopback, loopback));
+    Card { host: name, address: found.0, meeting: found.1 }
+}
+
+/// The address of this host on the way to `host`, and that of `host`.
+fn route(host: &str, port: u16) -> Option<(IpAddr, IpAddr)> {
+    // The store listens there, so a connection finds the address family too.
+    if let Ok(stream) = TcpStream::connect((host, port)) {
+        return Some((stream.local_addr().ok()?.ip(), stream.peer_addr().ok()?.ip()));
+    }
+    let there = (host, port).to_socket_addrs().ok()?.next()?;
+    let any = if there.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(there).ok()?;
+    Some((socket.local_addr().ok()?.ip(), there.ip()))
+}
+
+/// The address at which processes on other hosts reach this one. On the host of the meeting place
+/// its name often means 127.0.1.1; the others know its real address.
+fn reachable(own: &Card, cards: &[Card]) -> Result<IpAddr, WorldError> {
+    let others = || cards.iter().filter(|card| card.host != own.host);
+    if !own.address.is_loopback() || others().next().is_none() {
+        return Ok(own.address);
+    }
+    others().map(|card| card.meeting).find(|meeting| !meeting.is_loopback()).ok_or_else(|| {
+        WorldError::Differs(format!(
+            "MASTER_ADDR leads each host to itself ({}), and there are processes on several hosts ({} and {}, for instance); \
+             set it to an address of process 0's host that the others reach",
+            own.meeting,
+            own.host,
+            others().next().map_or("", |card| &card.host)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(host: &str, address: [u8; 4], meeting: [u8; 4]) -> Card {
+        Card { host: host.to_owned(), address: address.into(), meeting: meeting.into() }
+    }
+
+    #[test]
+    fn a_host_is_reached_at_an_address_that_others_know() {
+        let (here, there) = (card("a", [127, 0, 0, 1], [127, 0, 1, 1]), card("b", [10, 0, 0, 2], [10, 0, 0, 1]));
+        let address = |own: &Card, all: &[Card]| reachable(own, all).map(|address| address.to_string());
+        let both = [here.clone(), there.clone()];
+        assert_eq!(address(&here, &both), Ok("10.0.0.1".to_owned()));
+        assert_eq!(address(&there, &both), Ok("10.0.0.2".to_owned()));
+        assert_eq!(address(&here, &[here.clone(), here.clone()]), Ok("127.0.0.1".to_owned()));
+        let lost = card("b", [127, 0, 0, 1], [127, 0, 0, 1]);
+        let error = address(&here, &[here.clone(), lost]).unwrap_err().to_string();
+        assert!(error.contains("(a and b, for instance); set it to an address"), "{error}");
+    }
+
+    #[test]
+    fn the_way_to_this_host_is_its_loopback() {
+        let loopback = IpAddr::from([127, 0, 0, 1]);
+        assert_eq!(route("127.0.0.1", 1), Some((loopback, loopback)));
+        assert_eq!(route("no.such.host.invalid", 1), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! Which processes are alive, and which one is to blame if an exchange fails.
+//!
+//! Each process writes a sign of life into the store every second, with the exchange that it has
+//! come to. After a failure the others' signs are read twice: who is silent is gone, and who has
+//! not come to the exchange holds the others up.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::WorldError;
+use pixtok_torch::Store;
+
+/// The time between two signs of life.
+const BEAT: Duration = Duration::from_secs(1);
+/// A request to a store that is there takes much less.
+const REQUEST: Duration = Duration::from_secs(1);
+/// The largest number of processes that a message names.
+const NAMED: usize = 8;
+
+/// What a process is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sign {
+    /// The number of this sign.
+    beat: u64,
+    /// The number of exchanges that it has come to.
+    exchanges: u64,
+    /// The last of them.
+    what: String,
+    /// Where in its work it is: `step 12`, for instance.
+    stage: String,
+    /// Whether it has ended, and the error because of which it did.
+    ended: Option<Option<String>>,
+}
+
+/// The signs of life of all processes.
+#[derive(Debug)]
+pub(super) struct Peers {
+    rank: u32,
+    size: u32,
+    own: Arc<Mutex<Sign>>,
+    store: Arc<Store>,
+    beat: Duration,
+}
+
+fn key(rank: u32) -> String {
+    format!("alive/{rank}")
+}
+
+fn lock(sign: &Mutex<Sign>) -> MutexGuard<'_, Sign> {
+    sign.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes the next sign of life.
+fn show(rank: u32, sign: &Mutex<Sign>, store: &Store) -> bool {
+    let text = {
+        let mut sign = lock(sign);
+        sign.beat += 1;
+        serde_json::to_vec(&*sign).unwrap_or_default()
+    };
+    store.set(&key(rank), &text).is_ok()
+}
+
+impl Peers {
+    /// Begins to show that process `rank` is alive.
+    pub fn new(rank: u32, size: u32, store: &Store, timeout: Duration) -> Result<Self, WorldError> {
+        let own = Arc::new(Mutex::new(Sign::default()));
+        // Requests of the thread must not wait for those of the training.
+        let store = Arc::new(store.again()?);
+        let beat = BEAT.min(timeout / 8);
+        show(rank, &own, &store);
+        let (sign, shown) = (Arc::clone(&own), Arc::clone(&store));
+        // The thread ends with the process, or with the store.
+        let thread = move || {
+            while lock(&sign).ended.is_none() && show(rank, &sign, &shown) {
+                thread::sleep(beat);
+            }
+        };
+        thread::Builder::new()
+            .name("pixtok-alive".to_owned())
+            .spawn(thread)
+            .map_err(|error| WorldError::Torch(format!("cannot start a thread: {error}")))?;
+        Ok(Self { rank, size, own, store, beat })
+    }
+
+    /// Notes where in its work this process is.
+    pub fn at(&self, stage: String) {
+        lock(&self.own).stage = stage;
+    }
+
+    /// Notes that this process has come to an exchange.
+    pub fn enter(&self, what: &str) {
+        let mut own = lock(&self.own);
+        own.exchanges += 1;
+        what.clone_into(&mut own.what);
+    }
+
+    /// Notes that this process ends.
+    pub fn leave(&self, error: Option<&str>) {
+        lock(&self.own).ended = Some(error.map(str::to_owned));
+        show(self.rank, &self.own, &self.store);
+    }
+
+    /// The time that [`Peers::explain`] takes.
+    pub fn time_to_explain(&self) -> Duration {
+        3 * self.beat
+    }
+
+    /// The last sign of a process; `None` if it has shown none, or the store is gone.
+    fn sign(&self, rank: u32) -> Option<Sign> {
+        // A key that isn't set would be waited for.
+        self.store.has(&key(rank)).ok().filter(|&has| has)?;
+        serde_json::from_slice(&self.store.get(&key(rank), REQUEST).ok()?).ok()
+    }
+
+    /// An error if process `rank` has ended because of one, or at all, or shows no life.
+    pub fn lost(&self, rank: u32) -> Option<WorldError> {
+        let before = self.sign(rank);
+        if let Some(Sign { ended: Some(error), .. }) = &before {
+            return Some(self.error_of(&[(rank, ending(error.as_deref()))]));
+        }
+        before.as_ref()?;
+        thread::sleep(2 * self.beat);
+        let after = self.sign(rank);
+        (before == after).then(|| self.error_of(&[(rank, SILENT.to_owned())]))
+    }
+
+    /// Finds out which processes are to blame for the failure of the exchange `what`, for which
+    /// libtorch gives a `reason`.
+    pub fn explain(&self, what: &str, reason: &str) -> WorldError {
+        // Others that wait for this process must see that it came.
+        if !show(self.rank, &self.own, &self.store) {
+            let gone = "process 0 or its host is gone, which serves the store".to_owned();
+            return self.error(what, gone + &in_brackets(reason));
+        }
+        let others = || (0..self.size).filter(|&rank| rank != self.rank);
+        let before: Vec<Option<Sign>> = others().map(|rank| self.sign(rank)).collect();
+        thread::sleep(2 * self.beat);
+        let own = lock(&self.own).exchanges;
+        let blamed: Vec<(u32, String)> = others()
+            .zip(before)
+            .filter_map(|(rank, before)| Some((rank, blame(before, self.sign(rank), own)?)))
+            .collect();
+        if blamed.is_empty() {
+            return self.error(what, reason.to_owned());
+        }
+        self.error_of(&blamed)
+    }
+
+    /// The error that names processes and what is wrong with each.
+    fn error_of(&self, blamed: &[(u32, String)]) -> WorldError {
+        let what = lock(&self.own).what.clone();
+        let mut who = String::new();
+        for (i, (rank, words)) in blamed.iter().take(NAMED).enumerate() {
+            let _ = write!(who, "{}process {rank} {words}", if i > 0 { "; " } else { "" });
+        }
+        if blamed.len() > NAMED {
+            let _ = write!(who, "; and {} more", blamed.len() - NAMED);
+        }
+        self.error(&what, who)
+    }
+
+    fn error(&self, what: &str, who: String) -> WorldError {
+        let stage = lock(&self.own).stage.clone();
+        let what = if stage.is_empty() { what.to_owned() } else { format!("{what} of {stage}") };
+        WorldError::Lost { rank: self.rank, what, who }
+    }
+}
+
+const SILENT: &str = "shows no sign of life: it was killed, or its host is gone or overloaded";
+
+fn ending(error: Option<&str>) -> String {
+    error.map_or_else(|| "has ended".to_owned(), |error| format!("ended with: {error}"))
+}
+
+fn in_brackets(reason: &str) -> String {
+    format!(" ({reason})")
+}
+
+/// What is wrong with a process, from two of its signs and the number of exchanges that this
+/// process has come to; `None` if nothing is.
+fn blame(before: Option<Sign>, after: Option<Sign>, own: u64) -> Option<String> {
+    let Some(after) = after else { return Some("never came".to_owned()) };
+    if let Some(error) = &after.ended {
+        return Some(ending(error.as_deref()));
+    }
+    if before.is_some_and(|before| before.beat == after.beat) {
+        return Some(SILENT.to_owned());
+    }
+    if after.exchanges >= own {
+        return None;
+    }
+    let place = match (after.what.as_str(), after.stage.as_str()) {
+        ("", _) => String::new(),
+        (what, "") => format!("; it was last in {what}"),
+        (what, stage) => format!("; it was last in {what} of {stage}"),
+    };
+    Some(format!("has not come in time{place}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_process_that_holds_others_up_is_named() {
+        let sign = |beat, exchanges| Sign {
+            beat,
+            exchanges,
+            what: "an all-reduce".to_owned(),
+            stage: "step 3".to_owned(),
+            ended: None,
+        };
+        let words = |before: Sign, after: Sign| blame(Some(before), Some(after), 7);
+        assert_eq!(words(sign(4, 7), sign(6, 7)), None);
+        assert_eq!(words(sign(4, 6), sign(4, 6)).unwrap(), SILENT);
+        assert_eq!(
+            words(sign(4, 6), sign(6, 6)).unwrap(),
+            "has not come in time; it was last in an all-reduce of step 3"
+        );
+        let ended = Sign { ended: Some(Some("the disk is full".to_owned())), ..sign(5, 6) };
+        assert_eq!(words(sign(4, 6), ended).unwrap(), "ended with: the disk is full");
+        assert_eq!(blame(None, None, 1).unwrap(), "never came");
+        // The first sign came between the two looks.
+        assert_eq!(blame(None, Some(sign(1, 0)), 1).unwrap().split(';').next().unwrap(), "has not come in time");
+    }
+}
