@@ -17,8 +17,9 @@ use pixtok::model::{self, ImageSize, Tokenizer};
 use pixtok::quantizer::{Mode, Quantizer, QuantizerConfig};
 use pixtok::statistics::{Statistic, merge};
 use pixtok::variables::{Component, Variables};
+use pixtok::world::World;
 use pixtok_base::seed::Seed;
-use pixtok_torch::{Precision, no_grad, with_precision};
+use pixtok_torch::{Noise, Precision, no_grad, with_precision};
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use serde_json::{Map, Value, json};
@@ -357,11 +358,15 @@ fn micro_batches_update_like_one_batch() {
         let width = natural_width(&config);
         let z = latents(&[4, width, 5, 7], 13);
         let updated = |parts: i64| {
-            // Without restarts, since they depend on the order in which vectors were seen.
-            let text = config.to_string().replace("\"restart_threshold\":1.0", "\"restart_threshold\":0.0");
-            let (store, mut quantizer) = trained(&serde_json::from_str(&text).unwrap(), width);
-            let lists: Vec<Vec<Statistic>> =
-                z.chunk(parts, 0).iter().map(|part| quantizer.quantize(part, TRAIN).statistics).collect();
+            let (store, mut quantizer) = trained(&config, width);
+            let images = 4 / parts as u64;
+            let lists: Vec<Vec<Statistic>> = (0..)
+                .zip(z.chunk(parts, 0))
+                .map(|(i, part)| {
+                    let noise = Noise::new(Seed(13)).at_places(i * images, 1);
+                    quantizer.quantize(&part, Mode::Train { noise, world: World::alone() }).statistics
+                })
+                .collect();
             quantizer.update(&merge(lists), Seed(14));
             state(&store)
         };

@@ -11,6 +11,7 @@ use pixtok::adversarial::{
     Adversary, Config, GanLoss, Lecam, LecamConfig, adaptive_weight, gradient_penalty,
 };
 use pixtok::variables::{Component, Variables};
+use pixtok::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, no_grad};
 use tch::{Kind, Tensor};
@@ -76,16 +77,16 @@ fn assert_discriminator(numbers: &Numbers, key: &str, images: &Tensor, config: &
             no_grad(|| variables[&format!("discriminator.{name}")].shallow_clone().copy_(value));
         }
     }
-    adversary.discriminator.start(images);
+    adversary.discriminator.start(images, World::alone());
     for (name, value) in &stored {
         let ours = variables[&format!("discriminator.{name}")].detach();
         assert_close(&format!("{key}: {name}"), &ours, value, GRADIENTS);
     }
     let get = |name: &str| numbers.get(&format!("{key}/{name}"));
-    let logits = adversary.judge(images, Noise::new(Seed(0)));
+    let logits = adversary.judge(images, Noise::new(Seed(0)), World::alone());
     assert_close(&format!("{key}: logits"), &logits.detach(), &get("logits"), 1e-5);
     let x = leaf(images);
-    let penalty = gradient_penalty(&adversary.discriminator.logits(&x), &x);
+    let penalty = gradient_penalty(&adversary.discriminator.logits(&x, World::alone()), &x);
     assert_close(&format!("{key}: r1"), &penalty.detach(), &get("r1"), 1e-5);
     penalty.backward();
     let gradients = numbers.under(&format!("{key}/r1_gradient/"));

@@ -97,7 +97,7 @@ impl Classified for AdversarialError {
 }
 
 impl Config {
-    /// The loss terms that are not linear in the batch, in words.
+    /// The loss terms that are not linear in a micro-batch, in words.
     pub fn batch_terms(&self) -> Vec<String> {
         let adaptive = matches!(self.weighting, Weighting::Adaptive { .. });
         let adaptive = adaptive.then(|| "the adaptive weight of [adversarial]".to_owned());

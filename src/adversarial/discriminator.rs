@@ -10,17 +10,19 @@ use super::norm::NormKind;
 use super::patch::{self, Patch};
 use super::stylegan::{self, Stylegan};
 use crate::variables::Scope;
+use crate::world::World;
 
 /// A network that tells reconstructions from images.
 pub trait Discriminator: Debug + Send {
-    /// Positive logits mean that the network takes the input for an image.
+    /// Positive logits mean that the network takes the input for an image. All processes of `world`
+    /// call it at the same time, each with as many images of its own.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in about [−1, 1] -> `[B, …]`.
-    fn logits(&self, images: &Tensor) -> Tensor;
+    fn logits(&self, images: &Tensor, world: &World) -> Tensor;
 
-    /// Called once, before the first step, with the first images.
-    fn start(&self, _images: &Tensor) {}
+    /// Called once, before the first step, with the first images of each process.
+    fn start(&self, _images: &Tensor, _world: &World) {}
 }
 
 /// The choice of network and its settings.
@@ -56,7 +58,9 @@ impl DiscriminatorConfig {
         }
     }
 
-    /// The batch statistic that the network computes, in words. Micro-batches change it.
+    /// The statistic of a batch that the network computes, in words. Micro-batches change it, since
+    /// it is over the images of one: over those of all processes in the same micro-batch for batch
+    /// norm (with `sync_norm`) and the start of ActNorm, over those of each process for StyleGAN.
     #[must_use]
     pub fn batch_terms(&self) -> Option<&'static str> {
         match self {

@@ -23,6 +23,7 @@ pub use norm::NormKind;
 pub use regularization::{Lecam, LecamConfig, R1Config, gradient_penalty};
 
 use crate::variables::{Component, Variables};
+use crate::world::World;
 use pixtok_torch::Noise;
 
 /// Below this norm the adversarial gradient is too small for a useful ratio (taming-transformers).
@@ -61,13 +62,14 @@ impl Adversary {
     }
 
     /// The discriminator's logits of images, which are augmented as the settings say, by `noise`.
-    /// Positive logits mean that it takes them for real.
+    /// Positive logits mean that it takes them for real. All processes of `world` judge at the same
+    /// time, each as many images.
     ///
     /// # Shapes
     /// `images`: `[B, 3, H, W]` in about [−1, 1] -> logits, `[B, …]` float32.
-    pub fn judge(&self, images: &Tensor, noise: Noise) -> Tensor {
+    pub fn judge(&self, images: &Tensor, noise: Noise, world: &World) -> Tensor {
         let augmented = augment::augment(images, &self.config.augment, noise);
-        self.discriminator.logits(&augmented).to_kind(tch::Kind::Float)
+        self.discriminator.logits(&augmented, world).to_kind(tch::Kind::Float)
     }
 }
 

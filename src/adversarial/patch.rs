@@ -9,6 +9,7 @@ use super::discriminator::{Discriminator, SLOPE, in_range};
 use super::norm::{Norm, NormKind};
 use crate::layers::{Conv2d, norm_groups};
 use crate::variables::{Init, Scope};
+use crate::world::World;
 use pixtok_torch::{in_full_precision, leaky_relu, no_grad};
 
 /// Kernel size of every convolution.
@@ -29,11 +30,23 @@ pub struct Config {
     pub layers: i64,
     /// The normalisation after all convolutions but the first and the last.
     pub norm: NormKind,
+    /// Whether `norm = "batch"` normalises over the images of all processes that train together, as
+    /// one process with the whole batch would. That costs two small exchanges for each layer and
+    /// pass. It changes nothing in one process, or with another norm.
+    #[serde(skip_serializing_if = "is_on")]
+    pub sync_norm: bool,
+}
+
+/// A switch that is on by default is written only where it is off, so that the configs of earlier
+/// runs stay as they were.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_on(switch: &bool) -> bool {
+    *switch
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { channels: 64, layers: 3, norm: NormKind::default() }
+        Self { channels: 64, layers: 3, norm: NormKind::default(), sync_norm: true }
     }
 }
 
@@ -104,34 +117,35 @@ impl Patch {
             let place = if layer == 0 { place.touching_pixels() } else { place };
             let conv = conv(&place, (from, to), stride, bias);
             from = to;
-            (conv, normed.then(|| Norm::new(&(&path / "norm"), config.norm, to)))
+            (conv, normed.then(|| Norm::new(&(&path / "norm"), config.norm, to, config.sync_norm)))
         });
         let layers = layers.collect();
         let last = conv(&(path / "last"), (from, 1), 1, true);
         Self { layers, last, looks_at_data: config.norm == NormKind::Actnorm }
     }
 
-    fn run(&self, images: &Tensor, seen: impl Fn(&Norm, &Tensor)) -> Tensor {
+    fn run(&self, images: &Tensor, world: &World, seen: impl Fn(&Norm, &Tensor)) -> Tensor {
         let x = self.layers.iter().fold(images.shallow_clone(), |x, (conv, norm)| {
             let x = conv.forward(&x);
             let Some(norm) = norm else { return leaky_relu(&x, SLOPE) };
             seen(norm, &x);
-            leaky_relu(&norm.forward(&x), SLOPE)
+            leaky_relu(&norm.forward(&x, world), SLOPE)
         });
         self.last.forward(&x)
     }
 }
 
 impl Discriminator for Patch {
-    fn logits(&self, images: &Tensor) -> Tensor {
-        self.run(images, |_, _| ())
+    fn logits(&self, images: &Tensor, world: &World) -> Tensor {
+        self.run(images, world, |_, _| ())
     }
 
     /// In float32: autocast would cache weights that were cast without a graph, and the next step
     /// would use them.
-    fn start(&self, images: &Tensor) {
+    fn start(&self, images: &Tensor, world: &World) {
         if self.looks_at_data {
-            no_grad(|| in_full_precision(|| drop(self.run(images, Norm::start))));
+            let start = |norm: &Norm, x: &Tensor| norm.start(x, world);
+            no_grad(|| in_full_precision(|| drop(self.run(images, world, start))));
         }
     }
 }
@@ -161,18 +175,18 @@ mod tests {
         let patch = Patch::new(&store.root(Component::Discriminator), &Config::default());
         // taming-transformers' NLayerDiscriminator() has the same number of parameters.
         assert_eq!(store.parameters(&[Component::Discriminator]), 2_765_633);
-        assert_eq!(patch.logits(&images(64, 96)).size(), [2, 1, 6, 10]);
+        assert_eq!(patch.logits(&images(64, 96), World::alone()).size(), [2, 1, 6, 10]);
     }
 
     #[test]
     fn as_many_layers_as_fit_and_no_more() {
         for norm in [NormKind::Batch, NormKind::Group, NormKind::Actnorm] {
-            let deepest = Config { channels: 8, layers: 3, norm };
+            let deepest = Config { channels: 8, layers: 3, norm, ..Config::default() };
             deepest.check((24, 40)).unwrap();
             let store = Variables::new(Device::Cpu);
             let patch = Patch::new(&store.root(Component::Discriminator), &deepest);
-            patch.start(&images(24, 40));
-            let logits = patch.logits(&images(24, 40));
+            patch.start(&images(24, 40), World::alone());
+            let logits = patch.logits(&images(24, 40), World::alone());
             assert_eq!(logits.size(), [2, 1, 1, 3]);
             assert!(logits.isfinite().all().int64_value(&[]) == 1);
         }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::variables::{Init, Scope};
+use crate::world::World;
 
 /// The gradient penalty R1 (Mescheder et al. 2018, arXiv 1801.04406).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -88,8 +89,9 @@ impl Lecam {
         of(real - &self.fake) + of(&self.real - fake)
     }
 
-    /// Updates the averages from the remembered logits. To be called once after an optimizer step.
-    pub fn update(&mut self) {
+    /// Updates the averages from the logits that all processes remember. To be called once after an
+    /// optimizer step, by each of them.
+    pub fn update(&mut self, world: &World) {
         let seen = std::mem::take(&mut self.seen);
         if seen.is_empty() {
             return;
@@ -99,8 +101,9 @@ impl Lecam {
             Tensor::stack(&logits, 0).mean(Kind::Float)
         };
         no_grad(|| {
-            let _ = self.real.lerp_(&mean(0), 1.0 - self.decay);
-            let _ = self.fake.lerp_(&mean(1), 1.0 - self.decay);
+            let means = world.all_mean(&Tensor::stack(&[0, 1].map(mean), 0));
+            let _ = self.real.lerp_(&means.get(0), 1.0 - self.decay);
+            let _ = self.fake.lerp_(&means.get(1), 1.0 - self.decay);
         });
     }
 }
@@ -122,10 +125,10 @@ mod tests {
         let _ = lecam.regularization(&(&real + 2.0), &fake);
         let held = |name: &str| store.tensors()[name].double_value(&[]);
         assert_eq!((held("real"), held("fake")), (0.0, 0.0));
-        lecam.update();
+        lecam.update(World::alone());
         // A quarter of the mean of both micro-batches.
         assert_eq!((held("real"), held("fake")), (0.75, -0.5));
-        lecam.update();
+        lecam.update(World::alone());
         assert_eq!(held("real"), 0.75, "nothing was seen since");
     }
 

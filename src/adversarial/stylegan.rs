@@ -12,6 +12,7 @@ use super::AdversarialError;
 use super::discriminator::{Discriminator, SLOPE, in_range};
 use crate::layers::{Conv2d, conv, padded_conv};
 use crate::variables::{Init, Scope};
+use crate::world::World;
 use pixtok_torch::leaky_relu;
 
 /// The low-pass filter before each halving, along one axis.
@@ -129,7 +130,7 @@ impl Stylegan {
 }
 
 impl Discriminator for Stylegan {
-    fn logits(&self, images: &Tensor) -> Tensor {
+    fn logits(&self, images: &Tensor, _world: &World) -> Tensor {
         let stem = leaky_relu(&self.stem.forward(images), SLOPE);
         let x = self.blocks.iter().fold(stem, |x, block| {
             let inner = leaky_relu(&block.conv.forward(&x), SLOPE);
@@ -142,7 +143,8 @@ impl Discriminator for Stylegan {
 }
 
 /// Adds a channel: the standard deviation over some images of the batch, averaged over channels and
-/// positions (Karras et al. 2018, arXiv 1710.10196).
+/// positions (Karras et al. 2018, arXiv 1710.10196). Each process has groups of its own images, as
+/// in StyleGAN's code.
 fn with_spread(x: &Tensor) -> Tensor {
     let (images, height, width) = (x.size()[0], x.size()[2], x.size()[3]);
     let together = if images % SPREAD_OVER == 0 { SPREAD_OVER } else { images };
@@ -175,7 +177,7 @@ mod tests {
             tch::manual_seed(1);
             let net = Stylegan::new(&store.root(Component::Discriminator), &config, (height, width));
             let images = Tensor::rand([3, 3, height, width], (Kind::Float, Device::Cpu));
-            assert_eq!(net.logits(&images).size(), [3, 1], "{height}x{width}");
+            assert_eq!(net.logits(&images, World::alone()).size(), [3, 1], "{height}x{width}");
         }
         let message = Config::default().check((7, 64)).unwrap_err().to_string();
         assert!(message.contains("8 pixels a side, and they have 7"), "{message}");

@@ -79,7 +79,7 @@ pub trait Decoder: Debug + Send {
 #[derive(Debug, Clone, Copy)]
 pub struct Decode<'a> {
     /// As for [`Encoder::forward`].
-    pub mode: Mode,
+    pub mode: Mode<'a>,
     /// Indices `[B, h, w]` of tokens in a grid. Where they are given, h and w are taken from this
     /// tensor rather than from numbers, which a trace would keep for images of any size.
     pub places: Option<&'a Tensor>,

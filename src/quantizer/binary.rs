@@ -15,6 +15,7 @@ use super::{
 use crate::layers::as_kind;
 use crate::statistics::Monitor;
 use crate::variables::Scope;
+use crate::world::World;
 use pixtok_torch::{in_full_precision, no_grad};
 
 /// The losses of a quantizer by sign, and the conditions on their settings.
@@ -102,7 +103,7 @@ impl Signs {
             let codes = self.codes_from_digits(&digits);
             let (losses, monitors) = match mode {
                 Mode::Eval => (vec![], vec![]),
-                Mode::Train { .. } => self.losses(&u, &codes),
+                Mode::Train { world, .. } => self.losses(&u, &codes, world),
             };
             Quantized {
                 latent: self.projection.project_out(&straight_through(&codes, &u)),
@@ -129,14 +130,14 @@ impl Signs {
         (as_kind(digits, Kind::Float) * 2.0 - 1.0) * self.scale
     }
 
-    fn losses(&self, u: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
+    fn losses(&self, u: &Tensor, codes: &Tensor, world: &World) -> (Vec<LossTerm>, Vec<Monitor>) {
         let terms = &self.terms;
         let commitment =
             LossTerm { name: "commitment", value: mean_square(u, codes), weight: terms.commitment_weight };
         if terms.entropy_weight == 0.0 {
             return (vec![commitment], vec![]);
         }
-        let entropies = bits_entropy(&(u * terms.log_odds), terms.group_bits, terms.budget);
+        let entropies = bits_entropy(&(u * terms.log_odds), terms.group_bits, terms.budget, world);
         let monitors = entropies.monitors();
         let entropy = LossTerm {
             name: "entropy",
@@ -164,18 +165,19 @@ pub fn remedy() -> Words {
 
 /// E[H(p)] − H(E[p]) for independent bits. E[H(p)] is the sum of the bits' own entropies. H(E[p])
 /// is exact within groups of at most `group_bits` neighbouring dimensions and summed over the
-/// groups, which is an upper bound (as in Open-MAGVIT2 and bsq-vit).
+/// groups, which is an upper bound (as in Open-MAGVIT2 and bsq-vit). E[p] is the mean over the
+/// vectors of all processes, as in [`super::entropy`].
 ///
 /// # Shapes
 /// `log_odds` of each bit, `[B, N, d]`.
-fn bits_entropy(log_odds: &Tensor, group_bits: i64, budget: MemoryBudget) -> Entropies {
+fn bits_entropy(log_odds: &Tensor, group_bits: i64, budget: MemoryBudget, world: &World) -> Entropies {
     let log_odds = vectors_from_latent(log_odds);
     // −σ(l)·log σ(l) of a bit that is set, and of one that is not.
     let half = |l: &Tensor| l.sigmoid() * l.log_sigmoid();
     let of_bits = -(half(&log_odds) + half(&-&log_odds));
     let of_each = of_bits.sum_dim_intlist(1, false, Kind::Float).mean(Kind::Float);
     let groups = log_odds.split(group_bits, 1);
-    let of_mean: Tensor = groups.iter().map(|group| entropy_of_mean(group, budget)).sum();
+    let of_mean: Tensor = groups.iter().map(|group| entropy_of_mean(group, budget, world)).sum();
     Entropies { loss: &of_each - &of_mean, of_each: of_each.detach(), of_mean: of_mean.detach() }
 }
 
@@ -188,7 +190,7 @@ fn bits_entropy(log_odds: &Tensor, group_bits: i64, budget: MemoryBudget) -> Ent
 ///
 /// # Shapes
 /// `log_odds [N, bits]`.
-fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
+fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget, world: &World) -> Tensor {
     let (n, bits, device) = (log_odds.size()[0], log_odds.size()[1], log_odds.device());
     let halves = [(0, bits - bits / 2), (bits - bits / 2, bits / 2)];
     let combinations = halves.map(|(_, bits)| all_bits(bits, device).tr());
@@ -204,13 +206,14 @@ fn entropy_of_mean(log_odds: &Tensor, budget: MemoryBudget) -> Tensor {
     };
     let row_bytes = 16 * combinations.iter().map(|table| table.size()[1]).sum::<i64>();
     let chunks = log_odds.detach().split((budget.block_bytes(device) / row_bytes).max(1), 0);
-    let mean = no_grad(|| chunks.iter().map(joint).sum::<Tensor>() / n as f64);
+    let mean = no_grad(|| world.all_mean(&(chunks.iter().map(joint).sum::<Tensor>() / n as f64)));
     let log_mean = mean.log();
     let value = -(&mean * &log_mean).sum(Kind::Float);
     if !log_odds.requires_grad() {
         return value;
     }
-    // ∂H/∂E[p] = −log E[p] − 1; the constant has no effect, because E[p] keeps its sum.
+    // ∂H/∂E[p] = −log E[p] − 1; the constant has no effect, because E[p] keeps its sum. With
+    // several processes, n is the number of vectors of this one: gradients are averaged later.
     let slope = log_mean / -(n as f64);
     let gradients: Vec<Tensor> = chunks
         .iter()
@@ -239,14 +242,20 @@ mod tests {
 
     #[test]
     fn halves_and_chunks_give_what_the_table_of_all_combinations_gives() {
+        let alone = World::alone();
         for bits in [1, 2, 7, 10] {
             pixtok_torch::reseed(Seed(bits as u64));
             // With 10 bits and 1 MiB, a chunk has 1,024 vectors.
             let log_odds = Tensor::randn([5, 600, bits], (Kind::Float, Device::Cpu)).set_requires_grad(true);
             let table = all_bits(bits, Device::Cpu);
-            let whole =
-                assignment_entropy(&vectors_from_latent(&log_odds), &table, None, MemoryBudget::default());
-            let split = bits_entropy(&log_odds, bits, "1MiB".parse().unwrap());
+            let whole = assignment_entropy(
+                &vectors_from_latent(&log_odds),
+                &table,
+                None,
+                MemoryBudget::default(),
+                alone,
+            );
+            let split = bits_entropy(&log_odds, bits, "1MiB".parse().unwrap(), alone);
             let gradient =
                 |loss: &Tensor| Tensor::run_backward(&[loss], &[&log_odds], false, false).remove(0);
             for (what, ours, theirs) in [

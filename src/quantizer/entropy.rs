@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 use super::memory::MemoryBudget;
 use super::straight_through::straight_through;
 use crate::statistics::Monitor;
+use crate::world::World;
 use pixtok_torch::no_grad;
 
 /// The number of tables of a chunk: probabilities, their logarithms, products.
@@ -57,9 +58,21 @@ pub fn least_bytes(size: i64, dim: i64) -> i64 {
 /// E[p]_k − log p_nk)/N. A second pass adds up the gradients of x, w and b, chunk by chunk. They
 /// enter the graph through a linear form.
 ///
+/// With several processes, E[p] is the mean over the vectors of all of them, and N and E[H(p)] are
+/// those of this one. The loss of the whole batch is the mean of the processes' losses: E[H(p)] is
+/// linear in the vectors, and H(E[p]) is the same everywhere. Its derivative by a logit of this
+/// process is the above divided by the number of processes, and that is what averaging the
+/// gradients over the processes makes of it.
+///
 /// # Shapes
 /// `x [N, D]`, `w [K, D]`, `b [K]`, which learns when `w` does.
-pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: MemoryBudget) -> Entropies {
+pub fn assignment_entropy(
+    x: &Tensor,
+    w: &Tensor,
+    b: Option<&Tensor>,
+    budget: MemoryBudget,
+    world: &World,
+) -> Entropies {
     let (n, k) = (x.size()[0], w.size()[0]);
     let tables = Tables::new(x, w, b, budget);
     let (of_each, mean) = no_grad(|| {
@@ -70,7 +83,7 @@ pub fn assignment_entropy(x: &Tensor, w: &Tensor, b: Option<&Tensor>, budget: Me
             mean += p.sum_dim_intlist(0, false, Kind::Float);
             of_each -= tables.dot_rows(&p, &log_p).sum(Kind::Float);
         }
-        (of_each / n as f64, mean / n as f64)
+        (of_each / n as f64, world.all_mean(&(mean / n as f64)))
     });
     let log_mean = mean.log();
     let of_mean = -(&mean * &log_mean).sum(Kind::Float);
@@ -178,7 +191,7 @@ mod tests {
         let wide = values.each_ref().map(|value| value.to_kind(Kind::Double).set_requires_grad(true));
         let budget: MemoryBudget = "1MiB".parse().unwrap();
         assert_eq!(budget.bytes() / row_bytes(20_000), 4);
-        let entropies = assignment_entropy(&ours[0], &ours[1], Some(&ours[2]), budget);
+        let entropies = assignment_entropy(&ours[0], &ours[1], Some(&ours[2]), budget, World::alone());
         let theirs = plain(&wide[0], &wide[1], &wide[2]);
         let relative = |a: &Tensor, b: &Tensor| {
             let b = b.to_kind(Kind::Double);
@@ -197,8 +210,10 @@ mod tests {
     #[test]
     fn even_and_certain_assignments_are_the_ends() {
         let codes = Tensor::eye(4, (Kind::Float, Device::Cpu));
-        let loss =
-            |x: &Tensor| assignment_entropy(x, &codes, None, MemoryBudget::default()).loss.double_value(&[]);
+        let loss = |x: &Tensor| {
+            let entropies = assignment_entropy(x, &codes, None, MemoryBudget::default(), World::alone());
+            entropies.loss.double_value(&[])
+        };
         // Four vectors, each certain of a different code: 0 − log 4.
         assert!((loss(&(&codes * 1e3)) + 4f64.ln()).abs() < 1e-6);
         // All vectors certain of one code, and all undecided.

@@ -22,6 +22,7 @@ use super::{
 use crate::layers::as_kind;
 use crate::statistics::Monitor;
 use crate::variables::{Init, Scope};
+use crate::world::World;
 use pixtok_torch::in_full_precision;
 
 /// The tables of a part that exist at one time beside the kept one: logits, and two gradients in
@@ -184,7 +185,7 @@ impl Ibq {
         straight_through(codes, &(codes + soft))
     }
 
-    fn losses(&self, z: &Tensor, y: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
+    fn losses(&self, z: &Tensor, y: &Tensor, codes: &Tensor, world: &World) -> (Vec<LossTerm>, Vec<Monitor>) {
         let config = &self.config;
         let mut losses = vec![LossTerm {
             name: "quantization",
@@ -196,7 +197,8 @@ impl Ibq {
             return (losses, vec![]);
         }
         let sharpened = &self.codebook / config.entropy_temperature;
-        let entropies = assignment_entropy(&vectors_from_latent(z), &sharpened, None, config.memory_budget);
+        let (vectors, budget) = (vectors_from_latent(z), config.memory_budget);
+        let entropies = assignment_entropy(&vectors, &sharpened, None, budget, world);
         let monitors = entropies.monitors();
         losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
         (losses, monitors)
@@ -213,9 +215,9 @@ impl Quantizer for Ibq {
             let codes = self.codes(0, &indices);
             let (latent, losses, monitors) = match mode {
                 Mode::Eval => (codes, vec![], vec![]),
-                Mode::Train { .. } => {
+                Mode::Train { world, .. } => {
                     let y = self.estimate(&codes, &z);
-                    let (losses, monitors) = self.losses(&z, &y, &codes);
+                    let (losses, monitors) = self.losses(&z, &y, &codes, world);
                     (y, losses, monitors)
                 }
             };

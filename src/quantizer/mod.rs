@@ -44,6 +44,7 @@ pub use straight_through::straight_through;
 pub use words::{Words, setting};
 
 use crate::statistics::{Monitor, Statistic, UpdateReport};
+use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::Noise;
@@ -53,23 +54,25 @@ pub const MAX_CODES: i64 = 1 << 31;
 
 /// Whether statistics are gathered and noise is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum Mode<'a> {
     /// Deterministic, without losses or statistics.
     Eval,
     /// With losses, and statistics for [`Quantizer::update`].
     Train {
-        /// The seed of this micro-batch, for choices among all its vectors.
-        seed: Seed,
-        /// The noise of its images, for random numbers of single ones.
+        /// The noise of the images, from which every random number is drawn. So none depends on how
+        /// a batch is divided.
         noise: Noise,
+        /// The processes that train together. What is not a mean over the images is computed over
+        /// those of all processes.
+        world: &'a World,
     },
 }
 
-impl Mode {
-    /// Training on a whole batch, with every random number from `seed`.
+impl Mode<'static> {
+    /// Training on a whole batch in one process, with every random number from `seed`.
     #[must_use]
     pub const fn train(seed: Seed) -> Self {
-        Self::Train { seed, noise: Noise::new(seed) }
+        Self::Train { noise: Noise::new(seed), world: World::alone() }
     }
 }
 
@@ -198,8 +201,8 @@ pub trait Quantizer: Debug + Send {
     /// The sizes of the codebooks.
     fn codebook(&self) -> CodebookShape;
 
-    /// Called once per optimizer step with the merged statistics of all micro-batches: updates
-    /// averages, restarts codes.
+    /// Called once per optimizer step with the merged statistics of all micro-batches and
+    /// processes: updates averages, restarts codes. Every process does the same.
     fn update(&mut self, _statistics: &[Statistic], _seed: Seed) -> UpdateReport {
         UpdateReport::default()
     }

@@ -90,9 +90,7 @@ impl Gathered {
         let i = self.indices.len() as u64;
         let mode = match mode {
             Mode::Eval => Mode::Eval,
-            Mode::Train { seed, noise } => {
-                Mode::Train { seed: seed.derive("part", &[i]), noise: noise.derive("part", &[i]) }
-            }
+            Mode::Train { noise, world } => Mode::Train { noise: noise.derive("part", &[i]), world },
         };
         let quantized = part.quantize(z, mode);
         self.indices.push(quantized.indices);

@@ -94,7 +94,8 @@ pub trait Settings {
         false
     }
 
-    /// The keys of the loss terms that are not linear in the batch. Micro-batches change them.
+    /// The keys of the loss terms that are not linear in a micro-batch. The number of micro-batches
+    /// changes them; the number of processes does not, since they are computed over all of them.
     fn batch_terms(&self) -> Vec<String> {
         vec![]
     }

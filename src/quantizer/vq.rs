@@ -20,8 +20,9 @@ use super::{
 use crate::layers::as_kind;
 use crate::statistics::{Monitor, ReplacedRows, Statistic, UpdateReport, pool, sum};
 use crate::variables::{Init, Scope};
+use crate::world::World;
 use pixtok_base::seed::Seed;
-use pixtok_torch::{in_full_precision, no_grad};
+use pixtok_torch::{Noise, in_full_precision, no_grad};
 
 /// The number of iterations of the k-means start.
 const KMEANS_ITERATIONS: usize = 10;
@@ -98,7 +99,7 @@ impl Vq {
         }
     }
 
-    fn losses(&self, z: &Tensor, codes: &Tensor) -> (Vec<LossTerm>, Vec<Monitor>) {
+    fn losses(&self, z: &Tensor, codes: &Tensor, world: &World) -> (Vec<LossTerm>, Vec<Monitor>) {
         let config = &self.config;
         let codebook = config.by_gradient().then_some(1.0);
         let mut losses = config
@@ -110,29 +111,33 @@ impl Vq {
             let table = self.as_codes(self.codebook.shallow_clone());
             let products = &table * (2.0 / config.entropy_temperature);
             let lengths = table.square().sum_dim_intlist(1, false, Kind::Float) / -config.entropy_temperature;
-            let entropies =
-                assignment_entropy(&vectors_from_latent(z), &products, Some(&lengths), config.memory_budget);
+            let (vectors, budget) = (vectors_from_latent(z), config.memory_budget);
+            let entropies = assignment_entropy(&vectors, &products, Some(&lengths), budget, world);
             monitors = entropies.monitors();
             losses.push(LossTerm { name: "entropy", value: entropies.loss, weight: config.entropy_weight });
         }
         (losses, monitors)
     }
 
-    fn statistics(&self, vectors: &Tensor, indices: &Tensor, seed: Seed) -> Vec<Statistic> {
+    /// What the update needs of a micro-batch.
+    ///
+    /// # Shapes
+    /// `z [B, N, D]`, detached, and its `indices [B, N]`.
+    fn statistics(&self, z: &Tensor, indices: &Tensor, noise: Noise) -> Vec<Statistic> {
         let restarts = self.config.restarts();
         if self.sums.is_none() && !restarts {
             return vec![];
         }
-        let (counts, sums) = assigned(vectors, indices, self.config.codebook_size);
+        let vectors = vectors_from_latent(z);
+        let (counts, sums) = assigned(&vectors, &indices.view([-1]), self.config.codebook_size);
         let mut statistics = vec![Statistic::Sum { name: "counts", value: counts }];
         if self.sums.is_some() {
             statistics.push(Statistic::Sum { name: "sums", value: sums });
         }
         if restarts {
             let capacity = self.config.codebook_size.min(MAX_RESTART_POOL);
-            let rows = capacity.min(vectors.size()[0]);
-            let vectors = sample_rows(vectors, rows, seed.derive("restart pool", &[]));
-            statistics.push(Statistic::Pool { name: "vectors", vectors, capacity });
+            let keys = noise.derive("restart pool", &[]).bits(&indices.size(), indices.device()).view([-1]);
+            statistics.push(Statistic::pool_of("vectors", &keys, &vectors, capacity));
         }
         statistics
     }
@@ -240,10 +245,10 @@ impl Quantizer for Vq {
             let codes = self.codes(0, &indices);
             let (latent, (losses, monitors), statistics) = match mode {
                 Mode::Eval => (codes, Default::default(), vec![]),
-                Mode::Train { seed, .. } => (
+                Mode::Train { noise, world } => (
                     self.config.gradient_estimator.estimate(&codes, &z),
-                    self.losses(&z, &codes),
-                    self.statistics(&vectors_from_latent(&z.detach()), &indices.view([-1]), seed),
+                    self.losses(&z, &codes, world),
+                    self.statistics(&z.detach(), &indices, noise),
                 ),
             };
             Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }

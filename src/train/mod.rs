@@ -37,8 +37,8 @@ pub struct Config {
     /// Number of images in one optimizer step.
     pub batch_size: usize,
     /// The number of parts in which a batch is processed, one after another, to save memory; it
-    /// must divide `batch_size`. The step stays the same apart from rounding, random draws and
-    /// terms that are not linear in the batch; `--dry-run` lists those terms.
+    /// must divide `batch_size`. The step stays the same apart from rounding and terms that are not
+    /// linear in the batch; `--dry-run` lists those terms.
     pub micro_batches: usize,
     /// Precision of encoder and decoder. The quantizer, the loss and the weights are always
     /// float32. `auto` means bf16 on devices that are faster in it (CUDA devices of compute

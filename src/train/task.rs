@@ -40,7 +40,7 @@ pub struct ParameterGroup {
 
 /// Where in the training a micro-batch is.
 #[derive(Debug, Clone, Copy)]
-pub struct At {
+pub struct At<'a> {
     /// The optimizer step, counted from 0.
     pub step: u64,
     /// Its index within the step.
@@ -50,6 +50,9 @@ pub struct At {
     /// The noise of its samples. It names each by its place in the step's whole batch, so that it
     /// is the same for any number of micro-batches and processes.
     pub noise: Noise,
+    /// The processes that train together. Each takes the same step with images of its own, so what
+    /// is not a mean over the images has to be computed over those of all processes.
+    pub world: &'a World,
 }
 
 /// The result of one micro-batch.
@@ -250,7 +253,8 @@ pub trait Task {
     /// When the batch can't be used.
     fn step(&mut self, batch: &Self::Batch, at: At) -> Result<StepOutput, TrainError>;
 
-    /// Runs once after the optimizers' steps, with the merged statistics of all micro-batches.
+    /// Runs once after the optimizers' steps, with the merged statistics of all micro-batches and
+    /// processes.
     fn after_step(&mut self, _merged: &[Statistic], _world: &World, _seed: Seed) -> UpdateReport {
         UpdateReport::default()
     }

@@ -128,6 +128,18 @@ fn weight_average<T: Task>(task: &T, decay: f64) -> WeightAverage {
     WeightAverage::new(decay, task.groups().swap_remove(0).parameters)
 }
 
+/// Where micro-batch `i` of a step is, if each has this number of samples. The seed is the step's.
+fn at(world: &World, step: u64, seed: Seed, i: usize, samples: usize) -> At<'_> {
+    let first = world.place((i * samples) as u64);
+    At {
+        step,
+        micro_batch: i,
+        seed: seed.derive("micro-batch", &[i as u64]),
+        noise: Noise::new(seed.derive("noise", &[])).at_places(first, u64::from(world.size())),
+        world,
+    }
+}
+
 impl<T: Task> Trainer<T> {
     /// Loads the checkpoint, if there is one, and opens the logs at its step. Nothing on disk
     /// changes unless the checkpoint fits.
@@ -320,7 +332,7 @@ impl<T: Task> Trainer<T> {
         let (mut statistics, mut monitors) = (vec![], vec![]);
         self.window.begin_step();
         for (i, batch) in T::split(&fetched.batch, train.micro_batches).iter().enumerate() {
-            let at = self.at(i, fetched.samples / train.micro_batches);
+            let at = at(world, step, seed, i, fetched.samples / train.micro_batches);
             let out = with_precision(self.precision, || self.task.step(batch, at))?;
             for (group, loss) in out.groups {
                 let share = loss / micro_batches;
@@ -362,19 +374,6 @@ impl<T: Task> Trainer<T> {
         }
         monitors.extend(update.monitors);
         Ok((numbers, monitors))
-    }
-
-    /// Where micro-batch `i` of this step is, if each has this number of samples.
-    fn at(&self, i: usize, samples: usize) -> At {
-        let (world, step) = (&self.around.world, self.around.step);
-        let seed = self.seed.derive("step", &[step]);
-        let first = world.place((i * samples) as u64);
-        At {
-            step,
-            micro_batch: i,
-            seed: seed.derive("micro-batch", &[i as u64]),
-            noise: Noise::new(seed.derive("noise", &[])).at_places(first, u64::from(world.size())),
-        }
     }
 
     fn log_window(&mut self) -> Result<(), TrainError> {

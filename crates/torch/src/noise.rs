@@ -65,11 +65,12 @@ impl Noise {
         shifted(&(shifted(&self.bits(shape, device), 32) * below), 32)
     }
 
-    /// 64 random bits for each element.
+    /// 64 random bits for each element, as a number of either sign. Two elements practically never
+    /// have the same number, so the numbers also put the elements of all samples in a random order.
     ///
     /// # Shapes
     /// `[B, …]` int64 on `device`.
-    fn bits(self, shape: &[i64], device: Device) -> Tensor {
+    pub fn bits(self, shape: &[i64], device: Device) -> Tensor {
         let options = (Kind::Int64, device);
         let each: i64 = shape[1..].iter().product();
         let before_first = self.first.wrapping_add(1).wrapping_mul(GAMMA);

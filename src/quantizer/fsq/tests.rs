@@ -5,6 +5,7 @@ use super::grid::Squash;
 use super::*;
 use crate::quantizer::{QuantizerConfig, Settings, grouped, residual};
 use crate::variables::{Component, Variables};
+use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, with_precision};
 
@@ -171,25 +172,24 @@ fn an_image_has_the_same_noise_in_every_batch() {
         assert!(config.settings().draws_noise());
         let vs = Variables::new(Device::Cpu);
         let quantizer = config.settings().build(&vs.root(Component::Quantizer), 2).unwrap();
-        // The seed of the micro-batch has no part in it.
-        let latent = |z: &Tensor, seed: u64, noise: Noise| {
-            quantizer.quantize(z, Mode::Train { seed: Seed(seed), noise }).latent
+        let latent = |z: &Tensor, noise: Noise| {
+            quantizer.quantize(z, Mode::Train { noise, world: World::alone() }).latent
         };
         let noise = Noise::new(Seed(8));
-        let whole = latent(&z, 1, noise);
+        let whole = latent(&z, noise);
         assert_ne!(whole, quantizer.quantize(&z, Mode::Eval).latent);
-        assert_ne!(whole, latent(&z, 1, Noise::new(Seed(9))));
+        assert_ne!(whole, latent(&z, Noise::new(Seed(9))));
         let same = |part: Tensor, rows: [i64; 2]| {
             let off = (part - whole.index_select(0, &Tensor::from_slice(&rows))).abs().max();
             assert!(off.double_value(&[]) < 1e-5, "{config:?}: {rows:?}");
         };
         for first in [0, 2] {
-            let part = latent(&z.narrow(0, first, 2), 2, noise.at_places(first as u64, 1));
+            let part = latent(&z.narrow(0, first, 2), noise.at_places(first as u64, 1));
             same(part, [first, first + 1]);
         }
         for rank in [0, 1] {
             let own = z.index_select(0, &Tensor::from_slice(&[rank, rank + 2]));
-            same(latent(&own, 3, noise.at_places(rank as u64, 2)), [rank, rank + 2]);
+            same(latent(&own, noise.at_places(rank as u64, 2)), [rank, rank + 2]);
         }
     }
     assert!(!config(&[8, 5], Bound::Tanh).draws_noise());

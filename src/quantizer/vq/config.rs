@@ -258,6 +258,10 @@ impl Settings for Config {
         check_entropy(self.entropy_weight, self.codebook_size, self.codebook_dim, self.memory_budget)
     }
 
+    fn draws_noise(&self) -> bool {
+        self.restarts()
+    }
+
     fn batch_terms(&self) -> Vec<String> {
         entropy_term(self.entropy_weight)
     }

@@ -2,6 +2,7 @@ use tch::Device;
 
 use super::*;
 use crate::quantizer::GradientEstimator;
+use crate::statistics::merge;
 use crate::variables::{Component, Variables};
 use pixtok_torch::no_grad;
 
@@ -89,7 +90,7 @@ fn micro_batches_update_like_one_batch() {
     };
     let (_vs, mut vq) = build(&config(), 8);
     let parts = latents(8).chunk(2, 0).iter().map(|part| vq.quantize(part, TRAIN).statistics).collect();
-    vq.update(&crate::statistics::merge(parts), Seed(0));
+    vq.update(&merge(parts), Seed(0));
     assert!((vq.codebook - whole).abs().max().double_value(&[]) < 1e-6);
 }
 
@@ -129,6 +130,34 @@ fn dead_codes_restart_at_vectors_of_the_step_and_stay() {
         }
         assert!(vq.counts.ge(1.0).all().int64_value(&[]) == 1);
     }
+}
+
+#[test]
+fn codes_restart_at_the_same_vectors_however_a_batch_is_divided() {
+    let (_vs, vq) = build(&Config { restart_threshold: 1.0, ..config() }, 8);
+    pixtok_torch::reseed(Seed(13));
+    let z = Tensor::randn([4, 35, 8], (Kind::Float, Device::Cpu));
+    let noise = Noise::new(Seed(14));
+    let of_parts = |parts: i64, noise: Noise| -> Vec<Vec<Statistic>> {
+        let first = |part: usize| part as u64 * (4 / parts as u64);
+        let quantized = z.chunk(parts, 0).into_iter().enumerate().map(|(i, part)| {
+            let noise = noise.at_places(first(i), 1);
+            vq.quantize(&part, Mode::Train { noise, world: World::alone() })
+        });
+        quantized.map(|quantized| quantized.statistics).collect()
+    };
+    let chosen = |lists: Vec<Vec<Statistic>>| pool(&merge(lists), "vectors").unwrap().copy();
+    let whole = chosen(of_parts(1, noise));
+    assert_eq!(whole.size(), [16, 8]);
+    for parts in [2, 4] {
+        assert_eq!(chosen(of_parts(parts, noise)), whole, "{parts} parts");
+        assert_eq!(
+            chosen(of_parts(parts, noise).into_iter().rev().collect()),
+            whole,
+            "{parts} parts, reversed"
+        );
+    }
+    assert_ne!(chosen(of_parts(1, Noise::new(Seed(15)))), whole);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use crate::model::ModelError;
 use crate::statistics::Monitor;
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::{Variable, Variables};
+use crate::world::World;
 use pixtok_torch::{Noise, in_full_precision, without_autocast};
 
 /// The index of the discriminator's group.
@@ -37,13 +38,15 @@ impl Opponent {
 
     /// The weight of the adversary's loss: `full`, possibly times the ratio that makes the
     /// gradients of both parts equally large at the decoder's last layer (`last`). Takes the
-    /// gradients of both parts with respect to the pixels of `recon`.
+    /// gradients of both parts with respect to the pixels of `recon`. With several processes the
+    /// gradients at the last layer are those of the images of all.
     fn weight(
         &self,
         full: f64,
         last: &Tensor,
         recon: &Tensor,
-        [of_terms, of_adversary]: [&Tensor; 2],
+        of_pixels: [&Tensor; 2],
+        world: &World,
     ) -> Tensor {
         let Weighting::Adaptive { most } = self.adversary.config.weighting else {
             return Tensor::full([], full, (Kind::Float, recon.device()));
@@ -52,7 +55,8 @@ impl Opponent {
             let carrier = (recon * of_pixels).sum(Kind::Float);
             gradient(&carrier, last, true)
         };
-        adaptive_weight(&at_last_layer(of_terms), &at_last_layer(of_adversary), most) * full
+        let both = world.all_mean(&Tensor::stack(&of_pixels.map(at_last_layer), 0));
+        adaptive_weight(&both.get(0), &both.get(1), most) * full
     }
 
     /// The discriminator's loss from the logits of images and reconstructions, with its terms for
@@ -66,7 +70,7 @@ impl Opponent {
             let images = images.detach().set_requires_grad(true);
             // In bf16, rounding would swamp the gradient of a gradient.
             let penalty = in_full_precision(|| {
-                gradient_penalty(&self.adversary.judge(&images, of_images(at)), &images)
+                gradient_penalty(&self.adversary.judge(&images, of_images(at), at.world), &images)
             });
             monitors.push(Monitor { name: "loss/r1".to_owned(), value: penalty.detach() });
             parts.push(penalty * (r1.weight * r1.every as f64));
@@ -133,7 +137,7 @@ impl Opponent {
         at: At,
     ) -> Result<ImageStep, ModelError> {
         if at.step == self.adversary.config.start && at.micro_batch == 0 {
-            self.adversary.discriminator.start(images);
+            self.adversary.discriminator.start(images, at.world);
         }
         let out = reconstruction.forward(images, at)?;
         let recon = out.recon.to_kind(Kind::Float);
@@ -144,12 +148,12 @@ impl Opponent {
         // needs memory.
         let of_terms =
             total(&image_terms).map_or_else(|| pixels.zeros_like(), |loss| gradient(&loss, &pixels, false));
-        let fake = self.adversary.judge(&pixels, at.noise.derive("fake", &[]));
-        let real = self.adversary.judge(images, of_images(at));
+        let fake = self.adversary.judge(&pixels, at.noise.derive("fake", &[]), at.world);
+        let real = self.adversary.judge(images, of_images(at), at.world);
         let adversarial = self.adversary.config.of_tokenizer(&fake);
         let of_adversary = gradient(&adversarial, &pixels, true);
         let last = reconstruction.tokenizer.last_layer();
-        let weight = self.weight(full_weight, last, &recon, [&of_terms, &of_adversary]);
+        let weight = self.weight(full_weight, last, &recon, [&of_terms, &of_adversary], at.world);
 
         let mut parts = weighted(image_terms.iter().chain(&out.quantized.losses));
         parts.push(("adversarial".to_owned(), adversarial.detach() * &weight));
@@ -180,9 +184,9 @@ impl Opponent {
     }
 
     /// Updates what the adversary learns without gradients.
-    pub(super) fn after_step(&mut self) {
+    pub(super) fn after_step(&mut self, world: &World) {
         if let Some(lecam) = &mut self.adversary.lecam {
-            lecam.update();
+            lecam.update(world);
         }
     }
 
@@ -246,8 +250,13 @@ mod tests {
         Tensor::rand([2, 3, 16, 24], (Kind::Float, tch::Device::Cpu)) * 2.0 - 1.0
     }
 
-    fn at(step: u64) -> At {
-        At { step, micro_batch: 0, seed: Seed(5), noise: Noise::new(Seed(5)) }
+    fn at(step: u64) -> At<'static> {
+        At { step, micro_batch: 0, seed: Seed(5), noise: Noise::new(Seed(5)), world: World::alone() }
+    }
+
+    /// The logits of images that are not augmented.
+    fn judged(objective: &Objective, images: &Tensor) -> Tensor {
+        adversary(objective).judge(images, Noise::new(Seed(0)), World::alone())
     }
 
     fn gradients(parameters: &[Variable]) -> Vec<Tensor> {
@@ -279,7 +288,7 @@ mod tests {
             parameter.tensor.shallow_clone().zero_grad();
         }
         let plain = objective.tokenizer().forward(&images, Mode::train(Seed(5))).unwrap();
-        let fake = adversary(&objective).judge(&plain.recon, Noise::new(Seed(0)));
+        let fake = judged(&objective, &plain.recon);
         let terms = objective.reconstruction.loss.terms(&plain.recon, &images);
         let sum = total(&terms).unwrap()
             + total(&plain.quantized.losses).unwrap()
@@ -293,8 +302,7 @@ mod tests {
         for parameter in &groups[1].parameters {
             parameter.tensor.shallow_clone().zero_grad();
         }
-        let [real, fake] = [&images, &plain.recon.detach()]
-            .map(|images| adversary(&objective).judge(images, Noise::new(Seed(0))));
+        let [real, fake] = [&images, &plain.recon.detach()].map(|images| judged(&objective, images));
         adversary(&objective).config.loss.of_discriminator(&real, &fake).backward();
         for (gradient, Variable { name, tensor, .. }) in discriminators.iter().zip(&groups[1].parameters) {
             let (expected, allowed) = (tensor.grad(), 1e-4 * tensor.grad().abs().max().double_value(&[]));
@@ -310,7 +318,7 @@ mod tests {
         let out = objective.step(&images, at(0)).unwrap().output;
         let found = out.monitors.iter().find(|monitor| monitor.name == "adversarial/weight").unwrap();
         let plain = objective.tokenizer().forward(&images, Mode::train(Seed(5))).unwrap();
-        let fake = adversary(&objective).judge(&plain.recon, Noise::new(Seed(0)));
+        let fake = judged(&objective, &plain.recon);
         let terms = total(&objective.reconstruction.loss.terms(&plain.recon, &images)).unwrap();
         let last = objective.tokenizer().last_layer();
         let norm = |loss: &Tensor| gradient(loss, last, true).norm().double_value(&[]);

@@ -169,7 +169,7 @@ impl Config {
     }
 
     /// Describes how a step in micro-batches differs from one on the whole batch, apart from
-    /// rounding and the choice of vectors for restarted codes. `None` if it does not.
+    /// rounding. `None` if it does not.
     #[must_use]
     pub fn micro_batch_terms(&self) -> Option<String> {
         let parts = self.train.micro_batches;

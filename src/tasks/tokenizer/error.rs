@@ -33,11 +33,13 @@ pub enum CircumstancesError {
          new run with --init-from"
     )]
     LossWeights,
-    /// The checkpoint's version drew noise by micro-batch.
+    /// The checkpoint's version drew random numbers by micro-batch.
     #[error(
-        "the checkpoint was saved by an earlier version, which drew the noise of quantizer.noise_probability and \
-         adversarial.augment for each micro-batch; now each image has its own, so the run cannot go on exactly. Finish it \
-         with the version that began it, start a new run with --init-from, or use --accept-inexact to go on all the same"
+        "the checkpoint was saved by an earlier version, which drew the random numbers of \
+         quantizer.noise_probability, of restarted codes and of adversarial.augment for each \
+         micro-batch; now each image has its own, so the run cannot go on exactly. Finish it with the \
+         version that began it, start a new run with --init-from, or use --accept-inexact to go on all \
+         the same"
     )]
     Noise,
 }

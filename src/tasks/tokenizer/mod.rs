@@ -212,8 +212,8 @@ impl Task for TokenizerTask {
         Ok(output)
     }
 
-    fn after_step(&mut self, merged: &[Statistic], _world: &World, seed: Seed) -> UpdateReport {
-        self.objective.after_step(merged, seed)
+    fn after_step(&mut self, merged: &[Statistic], world: &World, seed: Seed) -> UpdateReport {
+        self.objective.after_step(merged, world, seed)
     }
 
     fn validate(&mut self, around: &mut Surroundings) -> Result<Validated<Evaluation>, TrainError> {

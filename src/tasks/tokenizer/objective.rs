@@ -8,6 +8,7 @@ use crate::model::{ModelError, Tokenizer};
 use crate::statistics::{Monitor, Statistic, UpdateReport};
 use crate::train::{At, ParameterGroup, StepOutput};
 use crate::variables::Variable;
+use crate::world::World;
 use pixtok_base::seed::Seed;
 
 /// The networks that are trained, with their losses.
@@ -52,10 +53,11 @@ impl Objective {
         }
     }
 
-    /// Called once after the optimizers' steps, with the merged statistics of all micro-batches.
-    pub fn after_step(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
+    /// Called once after the optimizers' steps, with the merged statistics of all micro-batches and
+    /// processes.
+    pub fn after_step(&mut self, statistics: &[Statistic], world: &World, seed: Seed) -> UpdateReport {
         if let Some(opponent) = &mut self.opponent {
-            opponent.after_step();
+            opponent.after_step(world);
         }
         self.reconstruction.after_step(statistics, seed)
     }

@@ -41,7 +41,7 @@ impl Reconstruction {
     /// Images through the tokenizer. Where encoder and quantizer are both frozen, the latents are those of an evaluation, and the
     /// quantizer has nothing to say.
     pub(super) fn forward(&self, images: &Tensor, at: At) -> Result<model::Reconstruction, ModelError> {
-        let train = Mode::Train { seed: at.seed, noise: at.noise };
+        let train = Mode::Train { noise: at.noise, world: at.world };
         if !(self.frozen(Component::Encoder) && self.frozen(Component::Quantizer)) {
             return self.tokenizer.forward(images, train);
         }

@@ -7,11 +7,14 @@ use crate::model::images_from_bytes;
 use crate::quantizer::{QuantizerError, StartOutcome};
 use crate::train::{Batches, Begun, Passes, Surroundings, TrainError};
 use crate::variables::{Component, Variable};
+use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{catching, no_grad, to_device_async, with_precision};
 
 /// Gives the quantizer the latents of the first training batches, computed without gradients: as
-/// many as it wants, but at most one epoch. The training then starts with the same batches.
+/// many as it wants, but at most one epoch. The training then starts with the same batches. Each
+/// process computes the latents of its own images and gets those of all, so all start the quantizer
+/// from the same.
 pub(super) fn start_quantizer(
     objective: &mut Objective,
     passes: Passes,
@@ -38,17 +41,26 @@ pub(super) fn start_quantizer(
     let Some(latents) = latents? else { return Ok(Begun::Stopped) };
     let codes = objective.tokenizer().quantizer.codebook().size;
     around.logger.note(&in_words(vectors_of(&latents), wanted, codes));
-    let mut rounds = 0;
+    let (mut rounds, mut failed) = (0, None);
     let mut going_on = || {
         rounds += 1;
         around.logger.status(&format!("the codebook's start: iteration {rounds}"));
-        around.signals.came().is_none()
+        // All processes stop at the same iteration.
+        match around.interrupted() {
+            Ok(signal) => signal.is_none(),
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        }
     };
     let seed = seed.derive("quantizer start", &[]);
-    Ok(match start_or_undo(objective, &joined(&latents), seed, &mut going_on)? {
-        StartOutcome::Whole => Begun::Done,
-        StartOutcome::Stopped => Begun::Stopped,
-    })
+    let outcome = start_or_undo(objective, &joined(&latents), seed, &mut going_on)?;
+    match (outcome, failed) {
+        (_, Some(error)) => Err(error.into()),
+        (StartOutcome::Whole, None) => Ok(Begun::Done),
+        (StartOutcome::Stopped, None) => Ok(Begun::Stopped),
+    }
 }
 
 /// Starts the quantizer. If a signal stops it, restores its earlier state.
@@ -69,8 +81,8 @@ fn start_or_undo(
     Ok(outcome)
 }
 
-/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch; `None`
-/// after a signal.
+/// Latents of the first batches with `wanted` vectors, or of all batches of the first epoch, each
+/// batch with the images of all processes; `None` after a signal.
 fn first_latents(
     objective: &Objective,
     passes: Passes,
@@ -87,18 +99,21 @@ fn first_latents(
             return Ok(None);
         }
         // The next epoch would show the same images again.
-        if fetched.epoch > 0 {
+        if around.world.any(fetched.epoch > 0)? {
             break;
         }
-        for part in &fetched.batch.chunk(micro_batches as i64, 0) {
-            latents.push(catching(|| {
+        let of_part = |part: &Tensor| {
+            catching(|| {
                 no_grad(|| {
                     with_precision(precision, || {
                         objective.tokenizer().latents(&images_from_bytes(&to_device_async(part, device)))
                     })
                 })
-            })?);
-        }
+            })
+        };
+        let parts = fetched.batch.chunk(micro_batches as i64, 0);
+        let own = parts.iter().map(of_part).collect::<Result<Vec<_>, _>>()?;
+        latents.push(gathered(&joined(&own), &around.world)?);
         let vectors = vectors_of(&latents);
         if vectors >= wanted {
             break;
@@ -116,12 +131,24 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
 /// which sums over D are added up depends on it. A convolution without training gives channels side
 /// by side on CUDA, where it runs in channels_last, and positions side by side on a CPU.
 fn joined(latents: &[Tensor]) -> Tensor {
-    let side_by_side = |z: &Tensor| z.stride().last() == Some(&1);
-    if latents.iter().all(side_by_side) {
+    if latents.iter().all(channels_side_by_side) {
         return Tensor::cat(latents, 0);
     }
     let turned: Vec<Tensor> = latents.iter().map(|z| z.transpose(1, 2)).collect();
     Tensor::cat(&turned, 0).transpose(1, 2)
+}
+
+/// The latents of a batch, `[B, N, D]`, from those of this process's images in it, `[b, N, D]`, and
+/// with their order in memory.
+fn gathered(own: &Tensor, world: &World) -> Result<Tensor, WorldError> {
+    if channels_side_by_side(own) {
+        return world.gather(own);
+    }
+    Ok(world.gather(&own.transpose(1, 2))?.transpose(1, 2))
+}
+
+fn channels_side_by_side(z: &Tensor) -> bool {
+    z.stride().last() == Some(&1)
 }
 
 /// Describes what the codebook starts from.
@@ -207,6 +234,10 @@ mod tests {
         let (by_position, by_channel) = (joined(&[first, second]), joined(&by_channel));
         assert_eq!((by_position.stride(), by_channel.stride()), (vec![20, 4, 1], vec![20, 1, 5]));
         assert_eq!((&by_position, &by_channel), (&whole, &whole));
+        for z in [by_position, by_channel] {
+            let alone = gathered(&z, World::alone()).unwrap();
+            assert_eq!((alone.stride(), &alone), (z.stride(), &z));
+        }
     }
 
     #[test]
