@@ -134,6 +134,11 @@ bench-eval *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/bench_eval.py "$@"
 
+# What saving every 500 steps costs a training, from a save every 25 (5 minutes on two cores; bench-saving CONFIG --set KEY=VALUE)
+bench-saving *ARGS: setup
+    cargo build --release --quiet --locked
+    @scripts/bench_saving.py "$@"
+
 # Quantizers by kind and codebook size, and the search beside torch.cdist (the tables of docs/quantizers.md and docs/performance.md)
 bench-quantizers: setup
     @cargo bench --quiet --locked --profile release --bench quantizers

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use indicatif::DecimalBytes;
 use pixtok_base::{Class, Classified};
+use pixtok_torch::TorchError;
 use pixtok_torch::tensors::WriteError;
 
 /// An error around a run folder. [`Error::InUse`] and [`Error::SaveFailed`] have their own exit
@@ -177,6 +178,9 @@ pub enum SaveCause {
         /// The reason.
         reason: String,
     },
+    /// The thread that saved ended early.
+    #[error(transparent)]
+    Torch(TorchError),
 }
 
 impl Classified for SaveCause {

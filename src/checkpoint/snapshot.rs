@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::atomic::sync_folder;
 use super::error::{Error, SaveCause};
 use super::manifest::{self, FORMAT_VERSION, Manifest, Recorder};
+use pixtok_torch::TorchError;
 use pixtok_torch::tensors::{self, CopyError, Tensors};
 
 const MODEL: &str = "model.safetensors";
@@ -24,7 +25,7 @@ const OVERHEAD_BYTES: u64 = 1 << 16;
 
 /// Everything that a training resumes from. The tensors may share storage with the live ones:
 /// saving only reads them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Snapshot {
     /// Parameters and buffers of the model.
     pub model: Tensors,
@@ -75,6 +76,26 @@ impl Snapshot {
     pub fn not_finite(&self) -> Option<&str> {
         let optional = [&self.ema, &self.companions].into_iter().flatten();
         tensors::not_finite([&self.model].into_iter().chain(optional).flatten())
+    }
+
+    /// A copy in host memory, which stays as it is while the training goes on. It takes over the
+    /// memory of `earlier`, an earlier copy. Waits for the device.
+    ///
+    /// # Errors
+    /// If memory runs out.
+    pub(super) fn to_host(&self, earlier: Option<Snapshot>) -> Result<Snapshot, TorchError> {
+        let earlier = earlier.unwrap_or_default();
+        let optional = |live: &Option<Tensors>, earlier: Option<Tensors>| {
+            let copy = |live| tensors::copy_to_host(live, earlier.unwrap_or_default());
+            live.as_ref().map(copy).transpose()
+        };
+        Ok(Snapshot {
+            model: tensors::copy_to_host(&self.model, earlier.model)?,
+            ema: optional(&self.ema, earlier.ema)?,
+            companions: optional(&self.companions, earlier.companions)?,
+            optimizer: tensors::copy_to_host(&self.optimizer, earlier.optimizer)?,
+            state: self.state.clone(),
+        })
     }
 
     /// An estimate of the bytes that a save takes on disk.

@@ -21,6 +21,8 @@ const CAST: i64 = 2;
 struct Estimate {
     /// Weights, moments and averages, including the discriminator and the loss's network.
     weights: i64,
+    /// The copy from which a checkpoint is written while the training goes on.
+    saved: i64,
     gradients: i64,
     /// What the tokenizer keeps for the backward pass, including weights in bf16.
     tokenizer: i64,
@@ -47,6 +49,10 @@ impl Estimate {
         let learned = numbers.trained + numbers.discriminator;
         let averaged = if train.ema_decay > 0.0 { numbers.trained } else { 0 };
         let all = numbers.trained + numbers.fixed + numbers.discriminator + weights_of_loss;
+        let models = if train.ema_decay > 0.0 { 2 } else { 1 };
+        let copied = models * (numbers.trained + numbers.fixed) + numbers.discriminator + numbers.moments;
+        // The copy is in the host's memory. The last checkpoint is written without one.
+        let copies = !device.is_cuda() && train.checkpoint_every.min(train.eval_every) < train.steps;
         let discriminator = config.adversarial.as_ref().map_or(0, |adversarial| {
             let of_image = adversarial.discriminator.saved_per_image(size);
             // For images and reconstructions. The penalty also keeps the pass over the images and
@@ -56,6 +62,7 @@ impl Estimate {
         });
         Ok(Self {
             weights: FLOAT * (all + numbers.moments + averaged),
+            saved: if copies { FLOAT * copied } else { 0 },
             gradients: FLOAT * learned,
             tokenizer: network.activation_bytes(images, bytes) + if halves { CAST * all } else { 0 },
             loss: loss.map_or(0, |backbone| backbone.saved_bytes(size, bytes) * images),
@@ -69,7 +76,7 @@ impl Estimate {
     fn peak(&self) -> i64 {
         let kept = self.tokenizer + self.tables + self.loss.max(self.discriminator);
         let beside = if self.micro_batches { self.gradients + kept } else { self.gradients.max(kept) };
-        PROGRAM_BYTES + self.weights + beside
+        PROGRAM_BYTES + self.weights + self.saved + beside
     }
 }
 
@@ -96,6 +103,7 @@ fn words_on(
     let place = if device.is_cuda() { "on CUDA" } else { "on the CPU" };
     let parts = [
         ("weights and moments", estimate.weights),
+        ("the copy for checkpoints", estimate.saved),
         ("gradients", estimate.gradients),
         ("kept for the backward pass", estimate.tokenizer),
         ("the loss's network", estimate.loss),

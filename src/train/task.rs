@@ -1,6 +1,8 @@
 //! Defines what is trained. The loop is written over [`Task`], so a new way to train is a new task
 //! and not a new loop.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use signal_hook::consts::SIGTERM;
 use tch::Tensor;
@@ -122,8 +124,8 @@ pub trait Batches<B> {
 pub struct Surroundings {
     /// The number of completed steps.
     pub step: u64,
-    /// The run folder, locked.
-    pub run: RunWriter,
+    /// The run folder, locked. A second thread may be saving a checkpoint in it.
+    pub run: Arc<RunWriter>,
     /// The run's logs.
     pub logger: Logger,
     /// The signals that end a training.

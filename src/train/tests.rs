@@ -275,6 +275,17 @@ fn train_on(run: &Path, steps: u64, integers: Integers) -> Result<Outcome, Train
     trainer.run()
 }
 
+/// Makes every save of `step` fail, as a full disk does: a file has the name of the temporary
+/// folder.
+fn obstruct(run: &Path, step: u64) {
+    fs::create_dir_all(run).unwrap();
+    fs::write(run.join(format!(".step-{step:06}.tmp-{}", std::process::id())), "").unwrap();
+}
+
+fn checkpoints(run: &Path) -> Vec<u64> {
+    RunFolder::open(run).unwrap().checkpoints().unwrap()
+}
+
 fn rows(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -341,4 +352,53 @@ fn bad_data_of_a_task_ends_the_training_with_a_checkpoint() {
     assert!(run.join("step-000004/state.json").exists(), "the steps before are saved");
     // The state is whole: what was left out before is no obstacle to one who allows it.
     assert!(matches!(train(&run, 5), Ok(Outcome::Finished { .. })));
+}
+
+#[test]
+fn a_checkpoint_holds_the_step_at_which_its_save_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let [long, short] = ["long", "short"].map(|name| folder.path().join(name));
+    train(&long, 8).unwrap();
+    assert_eq!(checkpoints(&long), [3, 4, 6, 8]);
+    for step in [3, 6] {
+        // The last step is saved while nothing trains. In the long run these steps are not last.
+        train(&short, step).unwrap();
+        for file in &FILES[..4] {
+            let [meanwhile, at_rest] =
+                [&long, &short].map(|run| fs::read(run.join(format!("step-{step:06}")).join(file)).unwrap());
+            assert!(meanwhile == at_rest, "{file} of step {step}");
+        }
+    }
+    // The evaluation at step 4 was the best until step 8.
+    let best: Value = serde_json::from_slice(&fs::read(long.join("best.json")).unwrap()).unwrap();
+    assert_eq!(best["step"], json!(8));
+}
+
+#[test]
+fn a_failed_save_ends_a_training_only_at_its_last_chance() {
+    let folder = tempfile::tempdir().unwrap();
+    let [on, over] = ["on", "over"].map(|name| folder.path().join(name));
+    obstruct(&on, 3);
+    let checkpoint = on.join("step-000008");
+    assert_eq!(train(&on, 8).unwrap(), Outcome::Finished { checkpoint });
+    assert_eq!(checkpoints(&on), [4, 6, 8]);
+
+    obstruct(&over, 8);
+    let error = train(&over, 8).unwrap_err();
+    assert_eq!(error.class(), Class::SaveFailed);
+    assert!(error.to_string().contains("step-000008 was not saved"), "{error}");
+    assert_eq!(checkpoints(&over), [3, 4, 6]);
+    // A resume removes what stood in the way.
+    train(&over, 8).unwrap();
+    assert_eq!(checkpoints(&over), [3, 4, 6, 8]);
+}
+
+#[test]
+fn a_save_under_way_ends_before_an_error_is_returned() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    // The batch after step 6 has too much left out: steps 3 and 6 were saved meanwhile.
+    train_on(&run, 8, Integers { next: 0, skipped: None, too_many_from: 30 }).unwrap_err();
+    assert_eq!(checkpoints(&run), [3, 4, 6]);
+    assert!(RunFolder::open(&run).unwrap().newest_whole().unwrap().damaged.is_empty());
 }

@@ -5,6 +5,7 @@
 //! step.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -17,7 +18,7 @@ use super::task::{
 };
 use super::window::{Window, of_group};
 use super::{Config, Signals, TrainError};
-use crate::checkpoint::{Error, Resumed, RunWriter};
+use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
 use crate::optim::{self, Optimizer, WeightAverage};
 use crate::world::World;
@@ -80,6 +81,7 @@ pub struct Trainer<T: Task> {
     task: T,
     batches: Box<dyn Batches<T::Batch>>,
     pub(super) around: Surroundings,
+    saver: Saver,
     pub(super) groups: Vec<Group>,
     average: Option<WeightAverage>,
     finite: FiniteCheck,
@@ -180,6 +182,8 @@ impl<T: Task> Trainer<T> {
         } else {
             Logger::without_files(options)
         };
+        let run = Arc::new(run);
+        let saver = Saver::new(Arc::clone(&run));
         let mut around = Surroundings { step, run, logger, signals, world };
         for note in notes {
             around.logger.note(&note);
@@ -195,6 +199,7 @@ impl<T: Task> Trainer<T> {
             task,
             batches,
             around,
+            saver,
             groups,
             average,
             finite: FiniteCheck::new(device, T::SAMPLES),
@@ -210,7 +215,12 @@ impl<T: Task> Trainer<T> {
     /// See [`TrainError`]; everything saved before stays. A checkpoint whose weights give a loss
     /// that is not finite is set aside, so that a resumed run goes on from the previous one.
     pub fn run(mut self) -> Result<Outcome, TrainError> {
-        self.train().map_err(|error| self.with_remedy(error))
+        let outcome = self.train();
+        // A save under way ends before the caller says anything, and before a checkpoint is set
+        // aside.
+        let saved = self.saver.wait();
+        self.report(saved);
+        outcome.map_err(|error| self.with_remedy(error))
     }
 
     fn train(&mut self) -> Result<Outcome, TrainError> {
@@ -255,7 +265,7 @@ impl<T: Task> Trainer<T> {
             }
             let evaluated = self.due(self.settings.eval_every) || last;
             let figures = if evaluated { Some(self.evaluate()?) } else { None };
-            let best = figures.as_ref().is_some_and(|figures| self.is_best(figures));
+            let best = figures.as_ref().map_or(Ok(false), |figures| self.is_best(figures))?;
             if self.due(self.settings.checkpoint_every) || best || last || signal.is_some() {
                 saved = self.save(figures, last || signal.is_some())?.or(saved);
             }
@@ -377,6 +387,8 @@ impl<T: Task> Trainer<T> {
     }
 
     fn log_window(&mut self) -> Result<(), TrainError> {
+        let saved = self.saver.ended();
+        self.report(saved);
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = numbers;
         }
@@ -416,19 +428,18 @@ impl<T: Task> Trainer<T> {
         Ok(raw.figures)
     }
 
-    /// Whether these figures are better than the best checkpoint's.
-    fn is_best(&self, figures: &[(String, f64)]) -> bool {
-        let Some(ranked) = self.task.rank(figures) else { return false };
+    /// Whether these figures are better than the best checkpoint's. The process that writes decides
+    /// it for all, since no other knows whether its last save has ended.
+    fn is_best(&mut self, figures: &[(String, f64)]) -> Result<bool, TrainError> {
+        // A save under way may change which checkpoint is best.
+        let saved = self.saver.wait();
+        self.report(saved);
+        let (run, step, world) = (self.around.run.folder(), self.around.step, &self.around.world);
+        let ranked = self.task.rank(figures).filter(|_| world.writes());
         // An unreadable record was reported when the run was opened, and the next save reports it
         // again.
-        self.around.run.folder().is_best(ranked.candidate(self.around.step)).unwrap_or(true)
-    }
-
-    /// Records the checkpoint of this step as the best if its `figures` are better than the best so
-    /// far.
-    fn offer_best(&self, figures: &[(String, f64)]) -> Result<(), Error> {
-        let Some(ranked) = self.task.rank(figures) else { return Ok(()) };
-        self.around.run.offer_best(ranked.candidate(self.around.step)).map(|_| ())
+        let best = ranked.is_some_and(|ranked| run.is_best(ranked.candidate(step)).unwrap_or(true));
+        Ok(world.any(best)?)
     }
 
     /// The group beside the model's that the tensor `name` trains in; for a buffer, the last.
@@ -438,8 +449,10 @@ impl<T: Task> Trainer<T> {
         groups.iter().position(trains).unwrap_or(groups.len() - 1)
     }
 
-    /// Saves; a failure ends the training only when this was the last chance to save. Non-finite
-    /// weights are never saved, and always end the training.
+    /// Saves. At the last chance it waits for the checkpoint and returns it, and a failure ends the
+    /// training. Otherwise the training goes on meanwhile, and a failure is only warned of, later. A
+    /// second save waits for the first. Non-finite weights are never saved, and always end the
+    /// training.
     fn save(
         &mut self,
         figures: Option<Vec<(String, f64)>>,
@@ -457,24 +470,45 @@ impl<T: Task> Trainer<T> {
         if !self.around.world.writes() {
             return Ok(None);
         }
-        let saved = self.around.run.save(step, &snapshot);
-        // The checkpoint is complete. What follows only tidies the folder.
-        let tidied = saved.as_ref().ok().map(|_| {
-            let best = figures.as_ref().map_or(Ok(()), |figures| self.offer_best(figures));
-            let kept = self.around.run.retain(self.settings.keep_checkpoints);
+        let earlier = self.saver.wait();
+        self.report(earlier);
+        let ranked = figures.and_then(|figures| self.task.rank(&figures));
+        let keep_last = self.settings.keep_checkpoints;
+        let tidy = move |run: &RunWriter| {
+            let candidate = ranked.as_ref().map(|ranked| ranked.candidate(step));
+            let best = candidate.map_or(Ok(()), |candidate| run.offer_best(candidate).map(|_| ()));
+            let kept = run.retain(keep_last);
             best.and(kept)
-        });
-        if let Some(Err(error)) = tidied {
-            self.around.logger.warn(&format!("step {step}: {}", chain(&error)));
-        }
+        };
+        let saved = if last_chance {
+            Some(self.saver.save(step, &snapshot, tidy))
+        } else {
+            self.saver.begin(step, &snapshot, tidy)
+        };
         self.window.restart_clock();
         match saved {
-            Ok(path) => Ok(Some(path)),
-            Err(error) if last_chance => Err(error.into()),
-            Err(error) => {
-                self.around.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
+            Some(saved) if last_chance => Ok(Some(self.checkpoint_of(saved)?)),
+            saved => {
+                self.report(saved);
                 Ok(None)
             }
+        }
+    }
+
+    /// The checkpoint of a save that ended. Warns if the folder could not be tidied afterwards.
+    fn checkpoint_of(&mut self, saved: Saved) -> Result<PathBuf, Error> {
+        if let Err(error) = saved.tidied {
+            self.around.logger.warn(&format!("step {}: {}", saved.step, chain(&error)));
+        }
+        saved.checkpoint
+    }
+
+    /// Warns if a save failed that was not the last chance.
+    fn report(&mut self, saved: Option<Saved>) {
+        let Some(saved) = saved else { return };
+        let step = saved.step;
+        if let Err(error) = self.checkpoint_of(saved) {
+            self.around.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
         }
     }
 }

@@ -137,6 +137,14 @@ char* px_host_bytes(const int64_t* shape, int n, int pinned, at::Tensor** out) {
   });
 }
 
+// Copies `from` into `to`. A copy between a CUDA device and pinned memory is only ordered.
+char* px_copy_async(at::Tensor* to, const at::Tensor* from) {
+  return caught([&] {
+    at::NoGradGuard guard;
+    to->copy_(*from, /*non_blocking=*/true);
+  });
+}
+
 // Ends a trace that failed.
 char* px_abandon_trace() {
   return caught([&] { torch::jit::tracer::abandon(); });

@@ -1,4 +1,4 @@
-//! Tensors on their way from host memory to a device.
+//! Tensors on their way between host memory and a device.
 
 use std::ffi::c_int;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tch::{Device, Tensor};
 
 use super::TorchError;
-use super::shim::{check, px_host_bytes};
+use super::shim::{check, px_copy_async, px_host_bytes};
 
 /// The memory of a uint8 tensor on the CPU, which is filled before it is used as a tensor.
 #[derive(Debug)]
@@ -126,6 +126,21 @@ impl AsMut<[u8]> for HostRow {
 /// memory gives a block out again only when the copies that were ordered from it are done.
 pub fn to_device_async(tensor: &Tensor, device: Device) -> Tensor {
     tensor.to_device_(device, tensor.kind(), /* non_blocking */ true, /* copy */ false)
+}
+
+/// A contiguous tensor of arbitrary numbers in host memory, with the shape and type of `tensor`. If
+/// that is on a CUDA device, the memory is pinned.
+pub(super) fn host_memory_for(tensor: &Tensor) -> Result<Tensor, TorchError> {
+    let bytes = (tensor.numel() * tensor.kind().elt_size_in_bytes()) as i64;
+    let memory = HostBytes::new(&[bytes], tensor.device())?.into_rows(bytes)?;
+    Ok(memory.f_view_dtype(tensor.kind())?.f_view(tensor.size().as_slice())?)
+}
+
+/// Copies `from` into `to`, which has its shape. A copy from a CUDA device into pinned memory is
+/// only ordered: `synchronize` waits for it.
+pub(super) fn copy_async(to: &mut Tensor, from: &Tensor) -> Result<(), TorchError> {
+    // SAFETY: two live tensors; libtorch checks that their shapes fit.
+    check(unsafe { px_copy_async(to.as_mut_ptr(), from.as_ptr()) })
 }
 
 #[cfg(test)]

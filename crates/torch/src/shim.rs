@@ -31,6 +31,7 @@ unsafe extern "C" {
         pinned: c_int,
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn px_copy_async(to: *mut C_tensor, from: *const C_tensor) -> *mut c_char;
     pub(super) fn px_deterministic(on: c_int) -> *mut c_char;
     pub(super) fn px_fused_adamw(
         params: *mut *mut C_tensor,

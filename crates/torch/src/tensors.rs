@@ -6,10 +6,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::no_grad;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
+use crate::host::{copy_async, host_memory_for};
+use crate::{TorchError, catching, no_grad, synchronize};
 use pixtok_base::sniff::{Kind as FileKind, sniff};
 use pixtok_base::{Class, Classified};
 
@@ -161,6 +162,29 @@ pub fn copy_into(target: &Tensors, source: &Tensors) -> Result<(), CopyError> {
         }
         Ok(())
     })
+}
+
+/// Copies `source` into host memory of its own, and waits until all is copied. `earlier` is what an
+/// earlier call returned: a tensor with the same name, shape and type is written over, so that its
+/// memory is allocated once. The memory for a tensor on a CUDA device is pinned.
+///
+/// # Errors
+/// If memory runs out, or a copy fails.
+pub fn copy_to_host(source: &Tensors, mut earlier: Tensors) -> Result<Tensors, TorchError> {
+    let mut copies = Tensors::new();
+    for (name, tensor) in source {
+        let fits = |own: &Tensor| own.size() == tensor.size() && own.kind() == tensor.kind();
+        let mut copy = match earlier.remove(name).filter(fits) {
+            Some(own) => own,
+            None => host_memory_for(tensor)?,
+        };
+        copy_async(&mut copy, tensor)?;
+        copies.insert(name.clone(), copy);
+    }
+    if let Some(device) = source.values().map(Tensor::device).find(|device| device.is_cuda()) {
+        catching(|| synchronize(device))?;
+    }
+    Ok(copies)
 }
 
 /// The differences of `source` from `target` in names, shapes and types, in words; empty if there
@@ -376,5 +400,37 @@ mod tests {
 
         let source = named(vec![("a", ones(&[5, 7]).to_kind(Kind::BFloat16)), ("b", ones(&[3]))]);
         assert!(matches!(copy_into(&target, &source), Err(CopyError::Mismatch(_))), "types count");
+    }
+
+    #[test]
+    fn a_copy_in_host_memory_shares_nothing_and_takes_earlier_memory() {
+        let values = Tensor::from_slice(&[1.0f32, -2.0, 0.5, 3.0, 4.0, 0.0]).view([2, 3]);
+        let mut weight = values.copy();
+        let live = named(vec![
+            ("weight", weight.shallow_clone()),
+            ("learned", Tensor::ones([5, 7], (Kind::Float, Device::Cpu)).set_requires_grad(true)),
+            ("transposed", values.tr()),
+            ("halves", values.to_kind(Kind::BFloat16)),
+            ("flags", values.gt(0.0)),
+            ("count", Tensor::from(3i64)),
+            ("empty", Tensor::zeros([0, 5], (Kind::Float, Device::Cpu))),
+        ]);
+        let copy = copy_to_host(&live, Tensors::new()).unwrap();
+        assert_eq!(copy.keys().collect::<Vec<_>>(), live.keys().collect::<Vec<_>>());
+        for (name, tensor) in &live {
+            let own = &copy[name];
+            assert_eq!((own.size(), own.kind()), (tensor.size(), tensor.kind()), "{name}");
+            assert_eq!(bytes_of(own), bytes_of(tensor), "{name}");
+            assert!(own.is_contiguous() && !own.requires_grad(), "{name}");
+        }
+        let _ = weight.fill_(9.0);
+        assert_eq!(copy["weight"], values);
+
+        let address = copy["weight"].data_ptr();
+        let copy = copy_to_host(&live, copy).unwrap();
+        assert_eq!((copy["weight"].data_ptr(), copy["weight"].double_value(&[1, 2])), (address, 9.0));
+        let other = named(vec![("weight", Tensor::ones([5, 7], (Kind::Float, Device::Cpu)))]);
+        let copy = copy_to_host(&other, copy).unwrap();
+        assert_eq!((copy.len(), copy["weight"].size()), (1, vec![5, 7]));
     }
 }
