@@ -26,6 +26,9 @@ use pixtok_base::{Class, Classified};
 /// The log of scalars in a run folder.
 pub const METRICS_FILE: &str = "metrics.jsonl";
 
+/// The folder in a run folder with the rows of each of several processes.
+const PROCESSES: &str = "processes";
+
 /// Logged values that the terminal shows too, with a shorter label.
 const SHOWN: [(&str, &str); 4] = [
     ("loss/total", "loss"),
@@ -90,6 +93,8 @@ pub struct LoggerOptions {
     pub start_step: u64,
     /// Whether the run folder has logs already. Their records after `start_step` are dropped.
     pub resumed: bool,
+    /// The number of this process, if there are several.
+    pub process: Option<u32>,
 }
 
 /// The log of one run. Dropping it draws the last state on the terminal and leaves the bar there.
@@ -97,6 +102,8 @@ pub struct Logger {
     terminal: Terminal,
     /// The files; none in a process that leaves them to another.
     files: Option<Files>,
+    /// The rows that are this process's own, if there are several processes.
+    own: Option<Rows>,
     rows_failing: bool,
     events_failing: bool,
 }
@@ -115,28 +122,36 @@ impl Logger {
     /// # Errors
     /// A file cannot be created, read or written, or `metrics.jsonl` was edited by hand.
     pub fn open(run: &Path, options: LoggerOptions) -> Result<Self, LoggerError> {
-        let LoggerOptions { total_steps, start_step, resumed } = options;
+        let LoggerOptions { total_steps, start_step, .. } = options;
         let metrics = run.join(METRICS_FILE);
-        if resumed && start_step == 0 {
-            // Even a row of step 0 (an evaluation before the training) will be written again.
-            std::fs::write(&metrics, "").map_err(|e| LoggerError::open(&metrics, e))?;
-        } else if resumed {
-            cut_back(&metrics, start_step)?;
-        }
+        reopen(&metrics, options)?;
         let first_step = if start_step == 0 { 0 } else { start_step + 1 };
         let files = Files { rows: Rows::open(&metrics)?, events: Events::create(run, first_step)? };
         let is_terminal = io::stderr().is_terminal();
         let terminal = Terminal::on_stderr(total_steps, start_step, is_terminal, Verbosity::chosen());
-        Ok(Self { terminal, files: Some(files), rows_failing: false, events_failing: false })
+        let own = own_rows(run, options)?;
+        Ok(Self { terminal, files: Some(files), own, rows_failing: false, events_failing: false })
     }
 
-    /// The log of a process that leaves the files, the notes and the bar to another process. It
-    /// prints warnings, and touches nothing on disk.
-    #[must_use]
-    pub fn without_files(options: LoggerOptions) -> Self {
+    /// The log of a process that leaves the run's logs, the notes and the bar to another process.
+    /// It prints warnings, and has only the rows that are its own.
+    ///
+    /// # Errors
+    /// The same as [`Logger::open`].
+    pub fn beside(run: &Path, options: LoggerOptions) -> Result<Self, LoggerError> {
         let LoggerOptions { total_steps, start_step, .. } = options;
         let terminal = Terminal::on_stderr(total_steps, start_step, false, Verbosity::Quiet);
-        Self { terminal, files: None, rows_failing: false, events_failing: false }
+        let own = own_rows(run, options)?;
+        Ok(Self { terminal, files: None, own, rows_failing: false, events_failing: false })
+    }
+
+    /// Writes one row of this process's own to `processes/N.jsonl`, if there are several processes.
+    ///
+    /// # Errors
+    /// The same as [`Logger::log`].
+    pub fn log_process(&mut self, step: u64, values: &[(String, f64)]) -> Result<(), LoggerError> {
+        let written = self.own.as_mut().map_or(Ok(()), |rows| rows.write(step, values));
+        once(&mut self.rows_failing, written)
     }
 
     /// Writes one row of named values, `group/name`, to every sink. A value that is not finite is
@@ -229,6 +244,28 @@ impl Logger {
     pub fn text(&mut self, step: u64, tag: &str, text: &str) -> Result<(), LoggerError> {
         self.write_event(|events| events.text(step, tag, text))
     }
+}
+
+/// Cuts earlier rows of a resumed run back to the step at which it goes on.
+fn reopen(rows: &Path, options: LoggerOptions) -> Result<(), LoggerError> {
+    if options.resumed && options.start_step == 0 {
+        // Even a row of step 0 (an evaluation before the training) will be written again.
+        std::fs::write(rows, "").map_err(|e| LoggerError::open(rows, e))
+    } else if options.resumed {
+        cut_back(rows, options.start_step)
+    } else {
+        Ok(())
+    }
+}
+
+/// Opens the rows that are a process's own.
+fn own_rows(run: &Path, options: LoggerOptions) -> Result<Option<Rows>, LoggerError> {
+    let Some(process) = options.process else { return Ok(None) };
+    let folder = run.join(PROCESSES);
+    std::fs::create_dir_all(&folder).map_err(|e| LoggerError::open(&folder, e))?;
+    let path = folder.join(format!("{process}.jsonl"));
+    reopen(&path, options)?;
+    Rows::open(&path).map(Some)
 }
 
 /// Passes on only the first of several failures in a row.

@@ -20,7 +20,8 @@ pub(super) struct GroupTensors {
 struct Unread {
     step: u64,
     groups: Vec<(GroupId, &'static str)>,
-    /// `[groups, 2]`: loss and gradient norm of each.
+    /// `[2·groups]`: loss and gradient norm of each; one more among several processes, the number
+    /// of those to which a signal came.
     numbers: Tensor,
     samples: &'static str,
     names: Vec<String>,
@@ -33,6 +34,14 @@ pub(super) struct GroupNumbers {
     pub name: &'static str,
     pub loss: f64,
     pub grad_norm: f64,
+}
+
+/// The numbers of one step, on the host.
+#[derive(Debug)]
+pub(super) struct StepNumbers {
+    pub groups: Vec<GroupNumbers>,
+    /// Whether a signal came to one of several processes, so that all of them stop.
+    pub stopping: bool,
 }
 
 /// Reads each step's numbers. On the CPU it reads them at once, which costs nothing. On CUDA it
@@ -50,8 +59,9 @@ impl FiniteCheck {
         Self { late: device.is_cuda(), samples, unread: None }
     }
 
-    /// Takes the scalars of `step` (counted from 1), from at least one group. Returns a flag for
-    /// the optimizers' `found_inf`: a float scalar that is 1 if the numbers are not finite.
+    /// Takes the scalars of `step` (counted from 1), from at least one group, and among several
+    /// processes the number of those to which a signal came. Returns a flag for the optimizers'
+    /// `found_inf`: a float scalar that is 1 if the numbers are not finite.
     ///
     /// # Errors
     /// [`TrainError::NotFinite`], for this step on the CPU, for the previous step on CUDA.
@@ -59,11 +69,12 @@ impl FiniteCheck {
         &mut self,
         step: u64,
         groups: &[GroupTensors],
+        signals: Option<&Tensor>,
         names: &[String],
-    ) -> Result<(Tensor, Option<Vec<GroupNumbers>>), TrainError> {
-        let scalars = groups.iter().flat_map(|group| [&group.loss, &group.grad_norm]);
+    ) -> Result<(Tensor, Option<StepNumbers>), TrainError> {
+        let scalars = groups.iter().flat_map(|group| [&group.loss, &group.grad_norm]).chain(signals);
         let scalars: Vec<Tensor> = scalars.map(|scalar| scalar.detach().to_kind(Kind::Float)).collect();
-        let numbers = Tensor::stack(&scalars, 0).view([-1, 2]);
+        let numbers = Tensor::stack(&scalars, 0);
         let found_inf = numbers.isfinite().all().logical_not().to_kind(Kind::Float);
         let of_groups = groups.iter().map(|group| (group.id, group.name)).collect();
         let (samples, names) = (self.samples, names.to_vec());
@@ -76,22 +87,25 @@ impl FiniteCheck {
     ///
     /// # Errors
     /// The same as [`FiniteCheck::take`].
-    pub fn finish(&mut self) -> Result<Option<Vec<GroupNumbers>>, TrainError> {
+    pub fn finish(&mut self) -> Result<Option<StepNumbers>, TrainError> {
         self.unread.take().map(Unread::read).transpose()
     }
 }
 
 impl Unread {
-    fn read(self) -> Result<Vec<GroupNumbers>, TrainError> {
+    fn read(self) -> Result<StepNumbers, TrainError> {
         // A single copy to the host.
         let numbers = self.numbers.to_device(Device::Cpu);
+        let number = |i: usize| numbers.double_value(&[i as i64]);
         let read = |(i, &(id, name)): (usize, &(GroupId, &'static str))| {
-            let [loss, grad_norm] = [0, 1].map(|column| numbers.double_value(&[i as i64, column]));
+            let (loss, grad_norm) = (number(2 * i), number(2 * i + 1));
             GroupNumbers { id, name, loss, grad_norm }
         };
         let groups: Vec<GroupNumbers> = self.groups.iter().enumerate().map(read).collect();
+        let signals = 2 * groups.len();
+        let stopping = signals < numbers.numel() && number(signals) > 0.0;
         let bad = |group: &&GroupNumbers| !(group.loss.is_finite() && group.grad_norm.is_finite());
-        let Some(group) = groups.iter().find(bad) else { return Ok(groups) };
+        let Some(group) = groups.iter().find(bad) else { return Ok(StepNumbers { groups, stopping }) };
         let (what, value) =
             if group.loss.is_finite() { ("gradient norm", group.grad_norm) } else { ("loss", group.loss) };
         Err(TrainError::NotFinite {
@@ -124,10 +138,13 @@ mod tests {
             ]
         };
         let mut check = FiniteCheck::new(Device::Cpu, "pictures");
-        let (found_inf, numbers) = check.take(1, &numbers_of(0.5, 3.0), &names()).unwrap();
+        let (found_inf, numbers) = check.take(1, &numbers_of(0.5, 3.0), None, &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 0.0);
-        assert_eq!(numbers.unwrap().iter().map(|group| group.grad_norm).collect::<Vec<_>>(), [2.0, 3.0]);
-        let error = check.take(2, &numbers_of(0.5, f32::INFINITY), &names()).unwrap_err();
+        assert_eq!(
+            numbers.unwrap().groups.iter().map(|group| group.grad_norm).collect::<Vec<_>>(),
+            [2.0, 3.0]
+        );
+        let error = check.take(2, &numbers_of(0.5, f32::INFINITY), None, &names()).unwrap_err();
         assert!(matches!(error, TrainError::NotFinite { group: 1, .. }), "{error}");
         let error = error.to_string();
         assert!(
@@ -136,11 +153,15 @@ mod tests {
                 && error.contains("pictures of the batch: a.jpg")
         );
 
+        let came = Tensor::from(1f32);
+        let (_, numbers) = check.take(3, &numbers_of(0.5, 3.0), Some(&came), &names()).unwrap();
+        assert!(numbers.unwrap().stopping);
+
         let mut late = FiniteCheck { late: true, ..FiniteCheck::new(Device::Cpu, "pictures") };
-        let (found_inf, numbers) = late.take(1, &numbers_of(f32::NAN, 1.0), &names()).unwrap();
+        let (found_inf, numbers) = late.take(1, &numbers_of(f32::NAN, 1.0), None, &names()).unwrap();
         assert_eq!(found_inf.double_value(&[]), 1.0);
         assert!(numbers.is_none());
-        let error = late.take(2, &numbers_of(0.5, 1.0), &names()).unwrap_err().to_string();
+        let error = late.take(2, &numbers_of(0.5, 1.0), None, &names()).unwrap_err().to_string();
         assert!(error.contains("step 1") && error.contains("loss is NaN"));
         assert!(late.finish().unwrap().is_some(), "step 2 is still to be read");
     }

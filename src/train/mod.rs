@@ -58,6 +58,14 @@ pub struct Config {
     pub ema_decay: f64,
     /// Use deterministic kernels on CUDA, which are slower. The CPU is always deterministic.
     pub deterministic: bool,
+    /// Among several processes, how gradients travel: `fp32`, or `bf16` for half the bytes with
+    /// rounding.
+    #[serde(skip_serializing_if = "GradientFormat::is_default")]
+    pub gradients: GradientFormat,
+    /// Among several processes, the seconds after which one that is silent or doesn't come to an
+    /// exchange is given up, and the training ends.
+    #[serde(skip_serializing_if = "is_default_timeout")]
+    pub timeout_secs: u64,
     /// Steps between log rows.
     pub log_every: u64,
     /// Steps between evaluations; the last step is always evaluated.
@@ -66,6 +74,32 @@ pub struct Config {
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints are kept, besides the best.
     pub keep_checkpoints: usize,
+}
+
+/// The same as PyTorch's for NCCL.
+const DEFAULT_TIMEOUT: u64 = 600;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_default_timeout(seconds: &u64) -> bool {
+    *seconds == DEFAULT_TIMEOUT
+}
+
+/// The number format in which processes exchange gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum GradientFormat {
+    /// As they are.
+    #[default]
+    Fp32,
+    /// Rounded.
+    Bf16,
+}
+
+impl GradientFormat {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Default for Config {
@@ -79,6 +113,8 @@ impl Default for Config {
             init_from: None,
             ema_decay: 0.0,
             deterministic: false,
+            gradients: GradientFormat::Fp32,
+            timeout_secs: DEFAULT_TIMEOUT,
             log_every: 10,
             eval_every: 200,
             checkpoint_every: 200,
@@ -102,6 +138,7 @@ impl Config {
             ("eval_every", self.eval_every),
             ("checkpoint_every", self.checkpoint_every),
             ("keep_checkpoints", self.keep_checkpoints as u64),
+            ("timeout_secs", self.timeout_secs),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return fail(format!("train.{key} is 0; it must be 1 or more"));

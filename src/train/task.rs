@@ -16,7 +16,7 @@ use crate::world::{World, WorldError};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision};
 
-pub(super) use crate::statistics::{Monitor, Statistic, UpdateReport, merge};
+pub(super) use crate::statistics::{Monitor, Statistic, UpdateReport, merge, merge_over};
 
 /// Identifies one of the task's groups: its index in [`Task::groups`].
 pub type GroupId = usize;
@@ -151,6 +151,12 @@ impl Surroundings {
             let logged = self.logger.log(self.step, row);
             self.warn_of(logged);
         }
+    }
+
+    /// Logs a row of this step that is this process's own, if there are several processes.
+    pub(super) fn log_process(&mut self, row: &[(String, f64)]) {
+        let logged = self.logger.log_process(self.step, row);
+        self.warn_of(logged);
     }
 
     /// A log that can't be written is warned of and ends nothing.

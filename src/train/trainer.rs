@@ -7,21 +7,22 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use signal_hook::consts::SIGTERM;
 use tch::{Device, Kind, Tensor};
 
 use super::error::chain;
-use super::finite::{FiniteCheck, GroupNumbers, GroupTensors};
+use super::finite::{FiniteCheck, GroupTensors, StepNumbers};
 use super::persist::{Live, Progress};
 use super::task::{
     At, Batches, Begun, Bookmark, Fetched, GroupId, Monitor, ParameterGroup, Passes, Surroundings, Task,
-    merge,
+    merge, merge_over,
 };
-use super::window::{Window, of_group};
-use super::{Config, Signals, TrainError};
+use super::window::{Row, Window, of_group};
+use super::{Config, GradientFormat, Signals, StateError, TrainError};
 use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
 use crate::optim::{self, Optimizer, WeightAverage};
-use crate::world::World;
+use crate::world::{Gradients, World};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision, catching, with_precision, with_tf32};
 
@@ -90,6 +91,8 @@ pub struct Trainer<T: Task> {
     evaluated: u64,
     /// The place in the sequence of batches after the last step.
     bookmark: Bookmark,
+    /// Whether several processes have agreed to stop, since a signal came to one of them.
+    stopping: bool,
 }
 
 /// A group of parameters and its optimizer.
@@ -101,14 +104,28 @@ pub(super) struct Group {
     pub optimizer: Optimizer,
     /// The step at which it starts to learn.
     start: u64,
+    /// What exchanges its gradients among several processes.
+    gradients: Option<Gradients>,
 }
 
 impl Group {
     /// A group whose optimizer has not taken a step.
-    fn new(group: ParameterGroup) -> Self {
+    fn new(group: ParameterGroup, train: &Config, world: &World) -> Result<Self, TrainError> {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
+        let tensors: Vec<Tensor> = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
+        let gradients = world.gradients(&tensors, train.gradients == GradientFormat::Bf16)?;
         let optimizer = Optimizer::new(&config, parameters);
-        Self { name, table, config, optimizer, start }
+        Ok(Self { name, table, config, optimizer, start, gradients })
+    }
+
+    /// The next backward pass is the last one of a step.
+    fn expect_last_pass(&self) -> Result<(), TrainError> {
+        Ok(self.gradients.as_ref().map_or(Ok(()), Gradients::arm)?)
+    }
+
+    /// Waits until the gradients are their means over all processes.
+    fn finish_gradients(&self) -> Result<(), TrainError> {
+        Ok(self.gradients.as_ref().map_or(Ok(()), Gradients::finish)?)
     }
 
     /// The learning rate at `step` of a run of `steps`. Before the group's start it is the rate of
@@ -150,7 +167,8 @@ impl<T: Task> Trainer<T> {
     /// When the checkpoint does not fit, or the logs cannot be opened.
     pub fn new(parts: Parts<T>) -> Result<Self, TrainError> {
         let Parts { seed, train, mut task, batches, device, run, resumed, signals, world, .. } = parts;
-        let groups: Vec<Group> = task.groups().into_iter().map(Group::new).collect();
+        let groups = task.groups().into_iter().map(|group| Group::new(group, &train, &world));
+        let groups = groups.collect::<Result<Vec<Group>, TrainError>>()?;
         let average = (train.ema_decay > 0.0).then(|| weight_average(&task, train.ema_decay));
         let exists = resumed.is_some();
         let Resumed { loaded, damaged } = resumed.unwrap_or_default();
@@ -176,11 +194,12 @@ impl<T: Task> Trainer<T> {
         if world.writes() {
             task.prepare(&run)?;
         }
-        let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists };
+        let process = (world.size() > 1).then(|| world.rank());
+        let options = LoggerOptions { total_steps: train.steps, start_step: step, resumed: exists, process };
         let logger = if world.writes() {
             Logger::open(run.folder().path(), options)?
         } else {
-            Logger::without_files(options)
+            Logger::beside(run.folder().path(), options)?
         };
         let run = Arc::new(run);
         let saver = Saver::new(Arc::clone(&run));
@@ -206,6 +225,7 @@ impl<T: Task> Trainer<T> {
             window: Window::new(),
             evaluated,
             bookmark,
+            stopping: false,
         })
     }
 
@@ -220,13 +240,18 @@ impl<T: Task> Trainer<T> {
         // aside.
         let saved = self.saver.wait();
         self.report(saved);
-        outcome.map_err(|error| self.with_remedy(error))
+        outcome.map_err(|error| {
+            // An exchange inside the networks can only fail as a computation does.
+            let fault = self.around.world.fault();
+            self.with_remedy(fault.map_or(error, TrainError::World))
+        })
     }
 
     fn train(&mut self) -> Result<Outcome, TrainError> {
         let logged = self.around.logger.text(0, "config", &self.config_text);
         self.around.warn_of(logged);
         if self.around.step == 0 {
+            self.share_weights()?;
             if self.save_first {
                 self.save(None, true)?;
             }
@@ -250,7 +275,7 @@ impl<T: Task> Trainer<T> {
         while self.around.step < self.settings.steps {
             let fetched = match self.next_batch() {
                 Err(error) if error.is_of_data() && self.around.step > 0 => {
-                    self.save(None, false)?;
+                    self.save_before(&error)?;
                     return Err(error);
                 }
                 other => other?,
@@ -259,7 +284,7 @@ impl<T: Task> Trainer<T> {
             self.around.step += 1;
             self.bookmark = fetched.bookmark;
             let last = self.around.step == self.settings.steps;
-            let signal = self.around.interrupted()?;
+            let signal = self.signal();
             if self.due(self.settings.log_every) || last {
                 self.log_window()?;
             }
@@ -274,6 +299,20 @@ impl<T: Task> Trainer<T> {
             }
         }
         Ok(Outcome::Finished { checkpoint: self.checkpoint(saved) })
+    }
+
+    /// The signal that ends the training. Several processes agreed on it in the last step.
+    fn signal(&self) -> Option<i32> {
+        let own = self.around.signals.came();
+        if self.around.world.size() == 1 { own } else { self.stopping.then(|| own.unwrap_or(SIGTERM)) }
+    }
+
+    /// Gives every process the weights of the first: on processors of different kinds the same seed
+    /// draws slightly different ones.
+    fn share_weights(&self) -> Result<(), TrainError> {
+        let all = self.task.model().into_iter().chain(self.task.companions());
+        let of_the_first: Vec<(Tensor, u32)> = all.map(|found| (found.tensor, 0)).collect();
+        Ok(self.around.world.broadcast_each(&of_the_first)?)
     }
 
     /// Whether the checkpoint was saved after its evaluation failed.
@@ -295,6 +334,9 @@ impl<T: Task> Trainer<T> {
     fn begin(&mut self) -> Result<Begun, TrainError> {
         let passes = Passes { micro_batches: self.settings.micro_batches, precision: self.precision };
         let begun = self.task.begin(&mut *self.batches, &mut self.around, passes, self.seed)?;
+        if begun == Begun::Done {
+            self.share_weights()?;
+        }
         if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
             // The average must start from the weights that the task's preparation set.
             *average = weight_average(&self.task, self.settings.ema_decay);
@@ -312,14 +354,16 @@ impl<T: Task> Trainer<T> {
 
     /// One optimizer step, and its part of the logs.
     fn step(&mut self, fetched: &Fetched<T::Batch>) -> Result<(), TrainError> {
-        let tf32 = self.settings.tf32;
+        let (tf32, step) = (self.settings.tf32, self.around.step + 1);
+        self.around.world.at(|| format!("step {step}"));
         let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(fetched)))??;
         self.window.samples += fetched.samples;
-        if let Some(numbers) = numbers {
+        if let Some(StepNumbers { groups, stopping }) = numbers {
             let speed = format!("{}/s", T::SAMPLES);
-            let shown = [("loss", numbers[0].loss), (&*speed, self.window.samples_per_sec())];
-            self.around.logger.progress(self.around.step + 1, &shown);
-            self.window.numbers = numbers;
+            let per_sec = self.window.samples_per_sec() * f64::from(self.around.world.size());
+            self.around.logger.progress(step, &[("loss", groups[0].loss), (&*speed, per_sec)]);
+            self.window.numbers = groups;
+            self.stopping = stopping;
         }
         self.window.add_monitors(monitors);
         Ok(())
@@ -330,7 +374,7 @@ impl<T: Task> Trainer<T> {
     fn step_on_device(
         &mut self,
         fetched: &Fetched<T::Batch>,
-    ) -> Result<(Option<Vec<GroupNumbers>>, Vec<Monitor>), TrainError> {
+    ) -> Result<(Option<StepNumbers>, Vec<Monitor>), TrainError> {
         let (train, world, step) = (&self.settings, &self.around.world, self.around.step);
         let seed = self.seed.derive("step", &[step]);
         for group in &mut self.groups {
@@ -346,6 +390,9 @@ impl<T: Task> Trainer<T> {
             let out = with_precision(self.precision, || self.task.step(batch, at))?;
             for (group, loss) in out.groups {
                 let share = loss / micro_batches;
+                if i + 1 == train.micro_batches {
+                    self.groups[group].expect_last_pass()?;
+                }
                 share.backward();
                 losses[group].push(share.detach());
             }
@@ -357,13 +404,14 @@ impl<T: Task> Trainer<T> {
         let mut learning = vec![];
         let taking_part = self.groups.iter().zip(&losses).enumerate();
         for (id, (group, losses)) in taking_part.filter(|(_, (_, losses))| !losses.is_empty()) {
-            world.mean_gradients(group.optimizer.parameters())?;
-            let loss = world.mean(&Tensor::stack(losses, 0).sum(Kind::Float))?;
+            group.finish_gradients()?;
+            let loss = Tensor::stack(losses, 0).sum(Kind::Float);
             let grad_norm = group.optimizer.clip()?;
             learning.push(GroupTensors { id, name: group.name, loss, grad_norm });
         }
-        // Means over all processes, so each of them finds the same.
-        let (found_inf, numbers) = self.finite.take(step + 1, &learning, &fetched.names)?;
+        let stopping = agree(world, &mut learning, self.around.signals.came().is_some())?;
+        let (found_inf, numbers) =
+            self.finite.take(step + 1, &learning, stopping.as_ref(), &fetched.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
@@ -373,7 +421,8 @@ impl<T: Task> Trainer<T> {
             average.update(step);
         }
 
-        let update = self.task.after_step(&merge(statistics), world, seed.derive("update", &[]));
+        let statistics = merge_over(merge(statistics), world)?;
+        let update = self.task.after_step(&statistics, world, seed.derive("update", &[]));
         for rows in update.replaced_rows {
             for group in &mut self.groups {
                 group.optimizer.clear_rows(&rows.variable, &rows.mask);
@@ -390,14 +439,18 @@ impl<T: Task> Trainer<T> {
         let saved = self.saver.ended();
         self.report(saved);
         if let Some(numbers) = self.finite.finish()? {
-            self.window.numbers = numbers;
+            self.window.numbers = numbers.groups;
+            self.stopping |= numbers.stopping;
         }
-        let mut row = self.window.finish(self.task.row(&self.around.world)?, T::SAMPLES);
+        let world = &self.around.world;
+        let own = self.task.row(world)?;
+        let Row { mut row, of_process } = self.window.finish(own, T::SAMPLES, world)?;
         let step = self.around.step - 1;
         for (i, group) in self.groups.iter().enumerate().filter(|(_, group)| step >= group.start) {
             row.push((of_group("optim/lr", i, group.name), group.lr(step, self.settings.steps)));
         }
         self.around.log(&row);
+        self.around.log_process(&of_process);
         self.task.watch(&row, &mut self.around);
         Ok(())
     }
@@ -408,10 +461,19 @@ impl<T: Task> Trainer<T> {
         self.finite.finish()?;
         self.measure().or_else(|error| {
             if !error.is_of_evaluated_weights() {
-                self.save(None, false)?;
+                self.save_before(&error)?;
             }
             Err(error)
         })
+    }
+
+    /// Saves what was trained before an error ends it. One of several processes can't save without
+    /// the others, which may not have this error.
+    fn save_before(&mut self, _error: &TrainError) -> Result<(), TrainError> {
+        if self.around.world.size() == 1 {
+            self.save(None, false)?;
+        }
+        Ok(())
     }
 
     fn measure(&mut self) -> Result<Vec<(String, f64)>, TrainError> {
@@ -460,7 +522,8 @@ impl<T: Task> Trainer<T> {
     ) -> Result<Option<PathBuf>, TrainError> {
         self.finite.finish()?;
         let step = self.around.step;
-        let progress = Progress { step, evaluated: self.evaluated, cursor: self.bookmark.clone() };
+        let cursor = self.bookmark_of_all()?;
+        let progress = Progress { step, evaluated: self.evaluated, cursor };
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
         let snapshot = live.snapshot(&progress)?;
         if let Some(name) = snapshot.not_finite() {
@@ -495,6 +558,19 @@ impl<T: Task> Trainer<T> {
         }
     }
 
+    /// The place in the data after the last step, for all processes.
+    fn bookmark_of_all(&self) -> Result<Bookmark, TrainError> {
+        let world = &self.around.world;
+        if world.size() == 1 {
+            return Ok(self.bookmark.clone());
+        }
+        let of_all = world.gather_bytes(&serde_json::to_vec(&self.bookmark).map_err(StateError::from)?)?;
+        let parse = |bytes: &Vec<u8>| serde_json::from_slice(bytes);
+        let of_all =
+            of_all.iter().map(parse).collect::<Result<Vec<Bookmark>, _>>().map_err(StateError::from)?;
+        Ok(self.batches.together(of_all))
+    }
+
     /// The checkpoint of a save that ended. Warns if the folder could not be tidied afterwards.
     fn checkpoint_of(&mut self, saved: Saved) -> Result<PathBuf, Error> {
         if let Err(error) = saved.tidied {
@@ -511,6 +587,24 @@ impl<T: Task> Trainer<T> {
             self.around.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
         }
     }
+}
+
+/// Makes the losses their means over all processes, and returns the number of processes to which a
+/// signal came, a scalar on the device; `None` in a single process. All in one exchange, and without
+/// a wait for the device.
+fn agree(world: &World, learning: &mut [GroupTensors], signal: bool) -> Result<Option<Tensor>, TrainError> {
+    if world.size() == 1 {
+        return Ok(None);
+    }
+    let losses: Vec<Tensor> = learning.iter().map(|group| group.loss.to_kind(Kind::Float)).collect();
+    let came = Tensor::full([], f64::from(u8::from(signal)), (Kind::Float, losses[0].device()));
+    let numbers = Tensor::stack(&losses.into_iter().chain([came]).collect::<Vec<Tensor>>(), 0);
+    let mut sums = world.sum(&numbers)?.unbind(0);
+    let came = sums.pop();
+    for (group, sum) in learning.iter_mut().zip(sums) {
+        group.loss = sum / f64::from(world.size());
+    }
+    Ok(came)
 }
 
 fn prefixed(prefix: &str, figures: &[(String, f64)]) -> Vec<(String, f64)> {

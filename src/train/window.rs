@@ -7,6 +7,14 @@ use tch::Tensor;
 
 use super::finite::GroupNumbers;
 use super::task::Monitor;
+use crate::world::{World, WorldError};
+
+/// A log row, and the one that is this process's own.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub row: Vec<(String, f64)>,
+    pub of_process: Vec<(String, f64)>,
+}
 
 /// The steps since the last log row.
 #[derive(Debug)]
@@ -67,8 +75,14 @@ impl Window {
     }
 
     /// Returns the row's values, including the task's `own`, and starts the next window. Waits for
-    /// the device. `samples` is what a batch consists of.
-    pub fn finish(&mut self, own: Vec<(String, f64)>, samples: &str) -> Vec<(String, f64)> {
+    /// the device. `samples` is what a batch consists of. Terms and monitors are means over all
+    /// processes; the speed is that of all together.
+    pub fn finish(
+        &mut self,
+        own: Vec<(String, f64)>,
+        samples: &str,
+        world: &World,
+    ) -> Result<Row, WorldError> {
         let mut row = vec![];
         for (i, group) in self.numbers.iter().enumerate() {
             if i == 0 {
@@ -76,17 +90,48 @@ impl Window {
             }
             row.push((of_group("optim/grad_norm", i, group.name), group.grad_norm));
         }
-        row.extend(self.terms.drain(..).map(|(name, value)| (name, value.double_value(&[]))));
-        row.extend(own);
-        let means =
-            self.monitors.drain(..).map(|(sum, steps)| (sum.name, sum.value.double_value(&[]) / steps));
-        row.extend(means);
+        let terms: Vec<(String, f64)> =
+            self.terms.drain(..).map(|(name, value)| (name, value.double_value(&[]))).collect();
+        let means = self.monitors.drain(..);
+        let means: Vec<(String, f64)> =
+            means.map(|(sum, steps)| (sum.name, sum.value.double_value(&[]) / steps)).collect();
+        let mut of_process = vec![];
         if self.samples > 0 {
-            row.push((format!("speed/{samples}_per_sec"), self.samples_per_sec()));
+            of_process.push((format!("speed/{samples}_per_sec"), self.samples_per_sec()));
         }
+        let waiting = world.waiting_share(self.since.elapsed());
+        of_process.extend(waiting.map(|share| ("speed/waiting_share".to_owned(), share)));
+        let [terms, means, mut speeds] = means_of_all([terms, means, of_process.clone()], world)?;
+        if let Some((_, per_sec)) = speeds.first_mut().filter(|_| self.samples > 0) {
+            *per_sec *= f64::from(world.size());
+        }
+        row.extend(terms);
+        row.extend(own);
+        row.extend(means);
+        row.extend(speeds);
         self.restart_clock();
-        row
+        Ok(Row { row, of_process })
     }
+}
+
+/// The means over all processes of named values, which have the same names in each of them.
+fn means_of_all<const N: usize>(
+    lists: [Vec<(String, f64)>; N],
+    world: &World,
+) -> Result<[Vec<(String, f64)>; N], WorldError> {
+    if world.size() == 1 {
+        return Ok(lists);
+    }
+    let values: Vec<f64> = lists.iter().flatten().map(|(_, value)| *value).collect();
+    let means = world.mean(&Tensor::from_slice(&values))?;
+    let mut place = 0;
+    Ok(lists.map(|list| {
+        let mut mean = |(name, _)| {
+            place += 1;
+            (name, means.double_value(&[place - 1]))
+        };
+        list.into_iter().map(&mut mean).collect()
+    }))
 }
 
 /// The logged name of a figure of group `i`. The first group, the model's, has no prefix.

@@ -56,7 +56,14 @@ impl Joined {
             if serves {
                 return WorldError::Port { port, reason };
             }
-            WorldError::NoStore { rank, size, host: meeting.host.clone(), port, seconds: timeout.as_secs(), reason }
+            WorldError::NoStore {
+                rank,
+                size,
+                host: meeting.host.clone(),
+                port,
+                seconds: timeout.as_secs(),
+                reason,
+            }
         })?;
         // A store that outlives a job still has the keys of an earlier start.
         let store = store.part(&format!("pixtok/{}/", meeting.name))?;
@@ -124,7 +131,8 @@ impl Joined {
             let there = self.store.has(key);
             let lost = self.peers.lost(rank);
             if there.is_err() || lost.is_some() || Instant::now() > deadline {
-                let reason = there.err().map_or_else(|| "it took too long".to_owned(), |error| error.to_string());
+                let reason =
+                    there.err().map_or_else(|| "it took too long".to_owned(), |error| error.to_string());
                 return Err(lost.unwrap_or_else(|| self.peers.explain(what, &reason)));
             }
         }
@@ -199,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_host_is_reached_at_an_address_that_others_know() {
-        let (here, there) = (card("a", [127, 0, 0, 1], [127, 0, 1, 1]), card("b", [10, 0, 0, 2], [10, 0, 0, 1]));
+        let (here, there) =
+            (card("a", [127, 0, 0, 1], [127, 0, 1, 1]), card("b", [10, 0, 0, 2], [10, 0, 0, 1]));
         let address = |own: &Card, all: &[Card]| reachable(own, all).map(|address| address.to_string());
         let both = [here.clone(), there.clone()];
         assert_eq!(address(&here, &both), Ok("10.0.0.1".to_owned()));

@@ -256,7 +256,8 @@ impl World {
     #[must_use]
     pub fn fault(&self) -> Option<WorldError> {
         let (joined, groups) = (self.joined.as_ref()?, self.groups.as_ref()?);
-        let fault = [Some(&groups.host), groups.cuda.as_ref()].into_iter().flatten().find_map(Group::fault)?;
+        let fault =
+            [Some(&groups.host), groups.cuda.as_ref()].into_iter().flatten().find_map(Group::fault)?;
         Some(joined.peers.explain("an exchange inside the networks", &fault))
     }
 
@@ -340,6 +341,24 @@ impl World {
         Ok(Tensor::cat(&parts, 0))
     }
 
+    /// The bytes of every process, by its number.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn gather_bytes(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, WorldError> {
+        let length = Tensor::from_slice(&[own.len() as i64]);
+        let failed = |error: tch::TchError| WorldError::Torch(error.to_string());
+        let lengths = Vec::<i64>::try_from(self.gather(&length)?).map_err(failed)?;
+        let all = Vec::<u8>::try_from(self.gather(&Tensor::from_slice(own))?).map_err(failed)?;
+        let mut rest = all.as_slice();
+        let take = |&length: &i64| {
+            let (own, after) = rest.split_at_checked(length as usize)?;
+            rest = after;
+            Some(own.to_vec())
+        };
+        Ok(lengths.iter().map_while(take).collect())
+    }
+
     /// The sum over all processes, with gradients: the backward pass sums the gradients of all
     /// processes, and has gradients itself. For use inside networks and quantizers. Panics in the
     /// form of tch's own methods; [`World::fault`] then says why.
@@ -372,7 +391,8 @@ impl World {
         while let Some(&(first, owner)) = left.first() {
             let mut bytes = 0;
             let (together, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|(tensor, own)| {
-                let alike = *own == *owner && tensor.kind() == first.kind() && tensor.device() == first.device();
+                let alike =
+                    *own == *owner && tensor.kind() == first.kind() && tensor.device() == first.device();
                 if alike {
                     bytes += tensor.numel() * tensor.kind().elt_size_in_bytes();
                 }

@@ -225,6 +225,9 @@ mod tests {
         assert_eq!(words(sign(4, 6), ended).unwrap(), "ended with: the disk is full");
         assert_eq!(blame(None, None, 1).unwrap(), "never came");
         // The first sign came between the two looks.
-        assert_eq!(blame(None, Some(sign(1, 0)), 1).unwrap().split(';').next().unwrap(), "has not come in time");
+        assert_eq!(
+            blame(None, Some(sign(1, 0)), 1).unwrap().split(';').next().unwrap(),
+            "has not come in time"
+        );
     }
 }
