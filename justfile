@@ -120,6 +120,12 @@ bench-full *ARGS: setup
     @scripts/venv.sh
     @bench/run.py --full "$@"
 
+# What a second rank of one thread brings, ours beside DistributedDataParallel over Gloo (15 minutes on two idle cores; --turns N, --quick)
+bench-ranks *ARGS: setup
+    cargo build --release --quiet --locked
+    @scripts/venv.sh
+    @bench/ranks.py "$@"
+
 # The inner parts of training one by one: just bench-hot norm_silu
 bench-hot *ARGS: setup
     @cargo bench --quiet --locked --profile release --bench hot_paths -- "$@"
