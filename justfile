@@ -120,6 +120,16 @@ bench-full *ARGS: setup
     @scripts/venv.sh
     @bench/run.py --full "$@"
 
+# What a second rank of one thread brings, ours beside DistributedDataParallel over Gloo (15 minutes on two idle cores; --turns N, --quick)
+bench-ranks *ARGS: setup
+    cargo build --release --quiet --locked
+    @scripts/venv.sh
+    @bench/ranks.py "$@"
+
+# Write the tables of docs/scaling.md, which are of a model (needs Python 3.11, nothing else; --check is part of check-docs)
+scaling-model:
+    @scripts/scaling_model.py --write
+
 # The inner parts of training one by one: just bench-hot norm_silu
 bench-hot *ARGS: setup
     @cargo bench --quiet --locked --profile release --bench hot_paths -- "$@"
@@ -162,8 +172,9 @@ test-python: setup
     @.venv-readers/bin/python scripts/test_weights.py
     @.venv-readers/bin/python scripts/test_python.py
 
-# Run every command of the pages for newcomers on tiny settings (the packages of test-readers)
+# Run every command of the pages for newcomers on tiny settings, and compare docs/scaling.md with its model (the packages of test-readers)
 check-docs: setup
     cargo build --release --quiet --locked
     @scripts/venv.sh
     @.venv-readers/bin/python scripts/check_docs.py
+    @.venv-readers/bin/python scripts/scaling_model.py --check

@@ -89,6 +89,18 @@ class Child:
         return printed, {"secs": self.secs(), "peak_mib": usage.ru_maxrss / 1024}
 
 
+def finish_together(children: list[Child]) -> list[str]:
+    """What each of several processes of one job printed. As soon as one fails, that is the error: the others would wait for it."""
+    running = True
+    while running:
+        running = any(child.runs() for child in children)
+        for child in children:
+            if not child.runs() and child.process.returncode != 0:
+                raise child.failed()
+        time.sleep(POLL_SECS)
+    return [child.process.stdout.read() for child in children]
+
+
 def last_json(printed: str) -> dict:
     lines = [line for line in printed.splitlines() if line.startswith("{")]
     if not lines:

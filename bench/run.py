@@ -81,6 +81,8 @@ def figure(values: list[float], unit: str) -> str:
         return "never"
     if unit == "bytes":
         return f"{value / 2**20:.1f} MiB"
+    if unit == "times":
+        return f"{value:.3g} times"
     digits = 3 if abs(value) < 1 else 1 if abs(value) < 1000 else 0
     return f"{value:.{digits}f} {unit}"
 
@@ -159,7 +161,12 @@ def main() -> int:
             out = args.out or PARTIAL
     document["rows"] = [measured[group.name].result(row) for group in groups for row in group.rows]
     document["turns"] = {name: group.turns for name, group in measured.items()}
-    print(machine.in_words(document["machine"], args.threads))
+    return publish(document, out)
+
+
+def publish(document: dict, out: Path) -> int:
+    """Prints the table, writes the measurement, and returns the exit code."""
+    print(machine.in_words(document["machine"], document["threads"]))
     print("\n| row | what, beside what | pixtok | beside | ratio | smallest to largest | bar | holds |")
     print(f"|{'---|' * 8}")
     print("\n".join(map(line, document["rows"])))

@@ -15,6 +15,7 @@ import math
 import random
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ from autoencoder import fsq, vq
 from PIL import Image
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.distributed import DistributedSampler
 
 # Of the activations: as the layers leave them (after the quantizer, whose latent is a transposed one, that is channels_last),
 # the plain one everywhere, or channels_last everywhere. Which is faster depends on the processor.
@@ -58,7 +60,9 @@ class Photos(Dataset):
 
 
 def endless(loader: DataLoader):
-    while True:
+    for epoch in itertools.count():
+        if isinstance(loader.sampler, DistributedSampler):
+            loader.sampler.set_epoch(epoch)
         yield from loader
 
 
@@ -97,14 +101,19 @@ def factor(args: argparse.Namespace, step: int) -> float:
     return warmup * (0.5 + 0.5 * math.cos(math.pi * step / args.schedule_steps))
 
 
-def train(model: torch.nn.Module, args: argparse.Namespace) -> list[float]:
-    """Trains, and returns the seconds of each step, its wait for the images included."""
-    forward = torch.compile(model) if args.compile else model
+def train(
+    model: nn.Module, args: argparse.Namespace, wrap: Callable[[nn.Module], nn.Module] | None = None, sampler: Sampler | None = None
+) -> list[float]:
+    """Trains, and returns the seconds of each step, its wait for the images included. The forward pass is that of the model as `wrap`
+    returns it, if it is given; the images are those of `sampler`, or all of them."""
+    # Before the wrapping: with Muon they replace parameters.
     optimizers = optimizers_of(model, args)
+    forward = wrap(model) if wrap else torch.compile(model) if args.compile else model
     loader = DataLoader(
         Photos(PHOTOS / "train", args.size, train=True),
         args.batch,
-        shuffle=True,
+        shuffle=sampler is None,
+        sampler=sampler,
         drop_last=True,
         num_workers=args.workers,
         persistent_workers=args.workers > 0,
@@ -176,8 +185,8 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = arguments()
+def build(args: argparse.Namespace) -> tuple[nn.Module, int]:
+    """The network, and how many codes it has."""
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     random.seed(args.seed)
@@ -188,6 +197,12 @@ def main() -> None:
     model.plain_latent = args.layout == "plain"
     if args.layout == "channels-last":
         model = model.to(memory_format=torch.channels_last)
+    return model, codes
+
+
+def main() -> None:
+    args = arguments()
+    model, codes = build(args)
     seconds = train(model, args)
     figures = {
         "images_per_sec": args.batch / statistics.median(seconds[args.skip :] or seconds),

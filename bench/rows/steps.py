@@ -1,6 +1,7 @@
 """A training step of the yardstick, its loader included: ours beside PyTorch's."""
 
 import statistics
+from pathlib import Path
 
 from cost import operations_per_image
 from programs import Child, Failed, Figures, peer, rows_of, train_command
@@ -30,24 +31,33 @@ def ours(
     plan: Plan, name: str, config: str, steps: int, settings: list[str] = [], window: int = WINDOW, env: dict[str, str] = {}
 ) -> Arm:
     """`pixtok train`, as anyone runs it; it also evaluates and saves at the end, which counts in its memory alone."""
-    steps = plan.steps(steps)
-    window = min(window, steps // 2)
-    precision = f"train.precision={plan.precision}"
-    # The rate does not depend on the schedule, whose warm-up is longer than some of these runs.
-    every = [precision, "train.eval_every=100000", "train.checkpoint_every=100000", "optimizer.schedule.warmup_steps=0"]
+    every = timed(plan, steps, window)
 
     def arm(turn: int) -> Figures:
         run = plan.folder(name, turn)
-        count = [f"train.steps={steps}", f"train.log_every={window}"]
-        with Child(train_command(config, run, plan.threads, [*every, *count, *settings]), env) as child:
+        with Child(train_command(config, run, plan.threads, [*every, *settings]), env) as child:
             _, usage = child.finish()
-        rates = [row["speed/images_per_sec"] for row in rows_of(run) if "speed/images_per_sec" in row]
-        if len(rates) < 2:
-            raise Failed(f"{run}/metrics.jsonl has {len(rates)} rows with a speed")
-        # The first has the start of the loader in it.
-        return usage | {"images_per_sec": statistics.median(rates[1:])}
+        return usage | {"images_per_sec": rate(run)}
 
     return arm
+
+
+def timed(plan: Plan, steps: int, window: int = WINDOW) -> list[str]:
+    """The settings of a run that is only timed."""
+    steps = plan.steps(steps)
+    window = min(window, steps // 2)
+    count = [f"train.steps={steps}", f"train.log_every={window}", f"train.precision={plan.precision}"]
+    # The rate does not depend on the schedule, whose warm-up is longer than some of these runs.
+    return [*count, "train.eval_every=100000", "train.checkpoint_every=100000", "optimizer.schedule.warmup_steps=0"]
+
+
+def rate(run: Path) -> float:
+    """Images a second in the median window of a run's log."""
+    rates = [row["speed/images_per_sec"] for row in rows_of(run) if "speed/images_per_sec" in row]
+    if len(rates) < 2:
+        raise Failed(f"{run}/metrics.jsonl has {len(rates)} rows with a speed")
+    # The first has the start of the loader in it.
+    return statistics.median(rates[1:])
 
 
 def theirs(plan: Plan, steps: int, *args, skip: int = 10, env: dict[str, str] = KEEP, program: str = "train.py") -> Arm:
