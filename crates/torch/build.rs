@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 6] = ["shim", "memory", "operators", "nearest", "norm", "upsample"];
+// csrc/cuda is not among them: scripts/build_cuda.sh makes a library of its own from it.
+const SOURCES: [&str; 7] = ["shim", "memory", "nccl", "operators", "nearest", "norm", "upsample"];
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");
