@@ -34,9 +34,9 @@ using Group = c10::intrusive_ptr<c10d::ProcessGroupNCCL>;
 
 // How the watchdog ends the process, unless the user's environment says so. By default it first
 // tells all ranks to write down their collectives, and leaves a minute for that. It tells them by a
-// key in the store. Under torchrun the store outlives the processes, so after a restart the new ones
-// would find the key and end too. Here nothing is written down, and the watchdog leaves ten seconds
-// in which the program can end by itself.
+// key in the store. Under torchrun the store outlives the processes, so after a restart the new
+// ones would find the key and end too. Here nothing is written down, and the watchdog leaves ten
+// seconds in which the program can end by itself.
 void choose_watchdog() {
   if (c10::utils::has_env("TORCH_NCCL_DUMP_ON_TIMEOUT")) return;
   c10::utils::set_env("TORCH_NCCL_DUMP_ON_TIMEOUT", "0");
