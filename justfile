@@ -172,6 +172,11 @@ test-python: setup
     @.venv-readers/bin/python scripts/test_weights.py
     @.venv-readers/bin/python scripts/test_python.py
 
+# Compile what several processes on GPUs need, and open it without a GPU (the packages of test-readers)
+check-nccl:
+    @scripts/venv.sh
+    @scripts/check_nccl.sh
+
 # Run every command of the pages for newcomers on tiny settings, and compare docs/scaling.md with its model (the packages of test-readers)
 check-docs: setup
     cargo build --release --quiet --locked

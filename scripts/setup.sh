@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts libtorch where the build looks for it: .venv holds PyPI's torch wheel, .libtorch links to it.
+# Puts libtorch where the build looks for it: .venv holds PyPI's torch wheel, .libtorch links to it. Beside a CUDA
+# version it puts libpixtok_cuda.so, which several processes on GPUs need.
 #
 #   scripts/setup.sh [auto|cpu|cuda]
 #
@@ -11,6 +12,7 @@ cd "$(dirname "$0")/.."
 # The version that torch-sys 0.26 is made for; build.rs refuses any other.
 TORCH=2.13.0
 STAMP=.venv/pixtok-setup
+CUDA_STAMP=.venv/pixtok-cuda
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -102,6 +104,22 @@ install() { # KIND
     say "done"
 }
 
+# In libtorch's own folder, since that is where the program looks for libraries.
+build_cuda() {
+    local library=.libtorch/lib/libpixtok_cuda.so sources
+    # PyPI has no CUDA version for this machine.
+    [ -e .libtorch/lib/libtorch_cuda.so ] || return 0
+    sources="torch $TORCH $(cat scripts/build_cuda.sh crates/torch/csrc/shim.h crates/torch/csrc/cuda/* | cksum)"
+    if [ -e "$library" ] && [ "$(cat "$CUDA_STAMP" 2>/dev/null)" = "$sources" ]; then
+        return
+    fi
+    say "compiling libpixtok_cuda.so, for several processes on GPUs (about half a minute)"
+    rm -f "$CUDA_STAMP"
+    scripts/build_cuda.sh .venv "$library" ||
+        fail "libpixtok_cuda.so could not be made (the message is above): fix that and run again"
+    echo "$sources" >"$CUDA_STAMP"
+}
+
 main() {
     local kind=${1:-auto}
     case "$kind" in
@@ -130,6 +148,9 @@ main() {
     else
         check_python
         install "$kind"
+    fi
+    if [ "$kind" = cuda ]; then
+        build_cuda
     fi
 }
 

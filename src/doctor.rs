@@ -98,6 +98,9 @@ fn cuda(report: &mut Report) {
             Err(_) => "this libtorch has no CUDA part".to_owned(),
         },
     );
+    if let Ok(count) = devices {
+        nccl(report, count);
+    }
     match driver {
         Some(gpus) => {
             gpus.iter().for_each(|gpu| report.fact("gpu", gpu));
@@ -113,6 +116,19 @@ fn cuda(report: &mut Report) {
             }
         }
         None => report.fact("gpu", "no NVIDIA driver; the CPU is used"),
+    }
+}
+
+/// Reports whether several processes could use the GPUs. One process does not need the library.
+fn nccl(report: &mut Report, devices: usize) {
+    match pixtok_torch::load_nccl() {
+        Ok(()) => report.fact("nccl", "libpixtok_cuda.so opens (for several processes on GPUs)"),
+        Err(error) => {
+            report.fact("nccl", "libpixtok_cuda.so does not open (for several processes on GPUs)");
+            if devices > 1 {
+                report.remedy(error);
+            }
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 
 use std::path::Path;
 
-const SOURCES: [&str; 8] =
-    ["shim", "memory", "operators", "nearest", "norm", "upsample", "process_group", "gradients"];
+// csrc/cuda is not among them: scripts/build_cuda.sh makes a library of its own from it.
+const SOURCES: [&str; 9] =
+    ["shim", "memory", "nccl", "operators", "nearest", "norm", "upsample", "process_group", "gradients"];
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tch::{Cuda, Device};
 
 use super::TorchError;
-use super::shim::{check, px_compute_capability, px_cuda_model, px_load_cuda};
+use super::shim::{check, message_of, px_compute_capability, px_cuda_model, px_load_cuda, px_load_nccl};
 
 /// A device as the user writes it: `cpu`, `cuda`, `cuda:N` or `auto` (the first CUDA device,
 /// otherwise the CPU).
@@ -85,6 +85,17 @@ pub fn cuda_devices() -> Result<usize, String> {
         )
     })?;
     Ok(usize::try_from(Cuda::device_count()).unwrap_or(0))
+}
+
+/// Opens `libpixtok_cuda.so`, through which several processes on GPUs exchange tensors (NCCL). This
+/// loads libtorch's CUDA library first.
+///
+/// # Errors
+/// If either library is missing or does not open. The message says how to get it.
+pub fn load_nccl() -> Result<(), String> {
+    cuda_devices()?;
+    // SAFETY: no arguments; the shim catches every exception.
+    message_of(unsafe { px_load_nccl() }).map_or(Ok(()), Err)
 }
 
 /// The compute capability of a CUDA device, major and minor; `None` if the device does not exist.

@@ -25,7 +25,7 @@ mod upsample;
 
 pub use activation::leaky_relu;
 pub use cpu::{Cpu, cpu_capability, instructions};
-pub use device::{DeviceChoice, cuda_devices, cuda_model, device_name, synchronize};
+pub use device::{DeviceChoice, cuda_devices, cuda_model, device_name, load_nccl, synchronize};
 pub use fused::{AdamwStep, AdamwTensors, clip_grad_norm, drop_grads, fused_adamw};
 pub use grad::no_grad;
 pub use host::{HostBytes, HostRow, SplitBytes, to_device_async};

@@ -18,6 +18,15 @@ unsafe extern "C" {
     pub(super) fn px_load_cuda() -> *mut c_char;
     pub(super) fn px_compute_capability(device: c_int, major: *mut c_int, minor: *mut c_int) -> *mut c_char;
     pub(super) fn px_cuda_model(device: c_int, name: *mut c_char, size: usize) -> *mut c_char;
+    pub(super) fn px_load_nccl() -> *mut c_char;
+    pub(super) fn px_nccl_group(
+        store: *mut c_void,
+        rank: c_int,
+        size: c_int,
+        timeout_ms: i64,
+        name: *const c_char,
+        backend: *mut *mut c_void,
+    ) -> *mut c_char;
     pub(super) fn px_cpu_capability(name: *mut c_char, size: usize) -> *mut c_char;
     pub(super) fn px_autocast(cuda: c_int, enabled: c_int, previous: *mut c_int) -> *mut c_char;
     pub(super) fn px_autocast_enter() -> *mut c_char;
