@@ -19,7 +19,7 @@ use super::window::{Window, of_group};
 use super::{Config, Signals, TrainError};
 use crate::checkpoint::{Error, Resumed, RunWriter};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
-use crate::optim::{self, Optimizer, WeightAverage};
+use crate::optim::{self, Optimizer, Sharing, WeightAverage};
 use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision, catching, with_precision, with_tf32};
@@ -103,9 +103,9 @@ pub(super) struct Group {
 
 impl Group {
     /// A group whose optimizer has not taken a step.
-    fn new(group: ParameterGroup) -> Self {
+    fn new(group: ParameterGroup, sharing: Sharing) -> Self {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
-        let optimizer = Optimizer::new(&config, parameters);
+        let optimizer = Optimizer::new(&config, parameters, sharing);
         Self { name, table, config, optimizer, start }
     }
 
@@ -115,17 +115,30 @@ impl Group {
         self.config.rate(step, self.start, steps)
     }
 
-    /// Takes one step, which the device skips if `found_inf` is not 0.
-    fn step(&mut self, step: u64, steps: u64, found_inf: Option<&Tensor>) -> Result<(), TrainError> {
+    /// Takes one step, which the device skips if `found_inf` is not 0. After it all processes have
+    /// the new parameters.
+    fn step(
+        &mut self,
+        step: u64,
+        steps: u64,
+        found_inf: Option<&Tensor>,
+        world: &World,
+    ) -> Result<(), TrainError> {
         let schedule = &self.config.schedule;
         let factor = schedule.factor(step.saturating_sub(self.start), steps.saturating_sub(self.start));
-        Ok(self.optimizer.step(factor, found_inf)?)
+        self.optimizer.step(factor, found_inf)?;
+        Ok(self.optimizer.spread(world)?)
     }
 }
 
+/// How the processes share the state of the optimizers and the weight average.
+fn sharing(settings: &Config, world: &World) -> Sharing {
+    if settings.shard_optimizer { Sharing::divided(world.rank(), world.size()) } else { Sharing::WHOLE }
+}
+
 /// A weight average that starts from the current parameters of the model.
-fn weight_average<T: Task>(task: &T, decay: f64) -> WeightAverage {
-    WeightAverage::new(decay, task.groups().swap_remove(0).parameters)
+fn weight_average<T: Task>(task: &T, decay: f64, sharing: Sharing) -> WeightAverage {
+    WeightAverage::new(decay, task.groups().swap_remove(0).parameters, sharing)
 }
 
 impl<T: Task> Trainer<T> {
@@ -136,8 +149,9 @@ impl<T: Task> Trainer<T> {
     /// When the checkpoint does not fit, or the logs cannot be opened.
     pub fn new(parts: Parts<T>) -> Result<Self, TrainError> {
         let Parts { seed, train, mut task, batches, device, run, resumed, signals, world, .. } = parts;
-        let groups: Vec<Group> = task.groups().into_iter().map(Group::new).collect();
-        let average = (train.ema_decay > 0.0).then(|| weight_average(&task, train.ema_decay));
+        let sharing = sharing(&train, &world);
+        let groups: Vec<Group> = task.groups().into_iter().map(|group| Group::new(group, sharing)).collect();
+        let average = (train.ema_decay > 0.0).then(|| weight_average(&task, train.ema_decay, sharing));
         let exists = resumed.is_some();
         let Resumed { loaded, damaged } = resumed.unwrap_or_default();
         let saved = loaded.as_ref().map(|loaded| &loaded.snapshot);
@@ -275,7 +289,8 @@ impl<T: Task> Trainer<T> {
         let begun = self.task.begin(&mut *self.batches, &mut self.around, passes, self.seed)?;
         if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
             // The average must start from the weights that the task's preparation set.
-            *average = weight_average(&self.task, self.settings.ema_decay);
+            let sharing = sharing(&self.settings, &self.around.world);
+            *average = weight_average(&self.task, self.settings.ema_decay, sharing);
         }
         Ok(begun)
     }
@@ -345,7 +360,7 @@ impl<T: Task> Trainer<T> {
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
-            group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf))?;
+            group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf), world)?;
         }
         if let Some(average) = &mut self.average {
             average.update(step);
@@ -407,7 +422,9 @@ impl<T: Task> Trainer<T> {
         let raw = self.task.validate(&mut self.around)?;
         let mut row = prefixed("val", &raw.figures);
         if let Some(average) = &self.average {
-            let averaged = average.in_place(|| self.task.validate(&mut self.around))?;
+            let in_place = average.put_in_place(&self.around.world)?;
+            let averaged = self.task.validate(&mut self.around)?;
+            drop(in_place);
             row.extend(prefixed("val_ema", &averaged.figures));
         }
         self.around.log(&row);
@@ -450,11 +467,12 @@ impl<T: Task> Trainer<T> {
         let step = self.around.step;
         let progress = Progress { step, evaluated: self.evaluated, cursor: self.bookmark.clone() };
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
-        let snapshot = live.snapshot(&progress)?;
-        if let Some(name) = snapshot.not_finite() {
-            let group = if snapshot.model.contains_key(name) { 0 } else { self.group_beside(name) };
-            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), group });
+        if let Some(name) = live.not_finite(&self.around.world)? {
+            let group = if live.model().contains_key(&name) { 0 } else { self.group_beside(&name) };
+            return Err(TrainError::WeightsNotFinite { step, name, group });
         }
+        // If moments and averages are divided, also those processes take part that write nothing.
+        let snapshot = live.snapshot(&progress, &self.around.world)?;
         if !self.around.world.writes() {
             return Ok(None);
         }
