@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indicatif::DecimalBytes;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::TorchError;
-use pixtok_torch::tensors::WriteError;
+use pixtok_torch::tensors::{CopyError, WriteError};
 
 /// An error around a run folder. [`Error::InUse`] and [`Error::SaveFailed`] have their own exit
 /// codes. A training may continue after [`Error::SaveFailed`].
@@ -131,6 +131,17 @@ pub enum Error {
         /// libtorch's error.
         source: tch::TchError,
     },
+}
+
+impl Error {
+    /// The error for tensors that were not copied. `what` names the saved ones.
+    #[must_use]
+    pub fn of_copy(what: &str, error: CopyError) -> Self {
+        match error {
+            CopyError::Mismatch(differences) => Self::Mismatch { what: what.to_owned(), differences },
+            CopyError::Torch { name, source } => Self::Torch { name, source },
+        }
+    }
 }
 
 impl Classified for Error {

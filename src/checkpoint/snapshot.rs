@@ -11,7 +11,7 @@ use super::atomic::sync_folder;
 use super::error::{Error, SaveCause};
 use super::manifest::{self, FORMAT_VERSION, Manifest, Recorder};
 use pixtok_torch::TorchError;
-use pixtok_torch::tensors::{self, CopyError, Tensors};
+use pixtok_torch::tensors::{self, Tensors};
 
 const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
@@ -216,10 +216,7 @@ fn state_of(folder: &Path, manifest: &Manifest) -> Result<serde_json::Value, Err
 /// [`Error::Mismatch`] names missing, unexpected and differing tensors; [`Error::Torch`] if a copy
 /// fails.
 pub fn copy_into(live: &Tensors, saved: &Tensors, what: &str) -> Result<(), Error> {
-    tensors::copy_into(live, saved).map_err(|error| match error {
-        CopyError::Mismatch(differences) => Error::Mismatch { what: what.to_owned(), differences },
-        CopyError::Torch { name, source } => Error::Torch { name, source },
-    })
+    tensors::copy_into(live, saved).map_err(|error| Error::of_copy(what, error))
 }
 
 /// Flushes the buffer and waits until the data is on the disk.

@@ -149,6 +149,7 @@ pub mod known {
         TRAIN_STEPS = "train.steps";
         TRAIN_BATCH_SIZE = "train.batch_size";
         TRAIN_PRECISION = "train.precision";
+        TRAIN_SHARD_OPTIMIZER = "train.shard_optimizer";
         TRAIN_LOG_EVERY = "train.log_every";
         TRAIN_EVAL_EVERY = "train.eval_every";
         TRAIN_CHECKPOINT_EVERY = "train.checkpoint_every";

@@ -38,7 +38,7 @@ use pixtok_base::paths::absence;
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [KnownKey; 17] = [
+const FREE_ON_RESUME: [KnownKey; 18] = [
     known::DATA_TRAIN,
     known::DATA_VAL,
     known::DATA_VAL_SPLIT,
@@ -47,6 +47,7 @@ const FREE_ON_RESUME: [KnownKey; 17] = [
     known::DATA_DECODE_GIB,
     known::DATA_MAX_BAD_FRACTION,
     known::TRAIN_STEPS,
+    known::TRAIN_SHARD_OPTIMIZER,
     known::TRAIN_LOG_EVERY,
     known::TRAIN_EVAL_EVERY,
     known::TRAIN_CHECKPOINT_EVERY,
@@ -322,6 +323,7 @@ mod tests {
         };
         assert!(changed("train.steps=900").is_empty());
         assert!(changed("train.collapse.evaluations=9").is_empty());
+        assert!(changed("train.shard_optimizer=true").is_empty());
         assert!(changed("eval.max_images=9").is_empty());
         assert_eq!(changed("optimizer.weight_decay=0.5"), ["optimizer.weight_decay: 0.0001 -> 0.5"]);
         assert!(changed("optimizer.lr=0.5").is_empty(), "it is recorded");

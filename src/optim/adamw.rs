@@ -6,6 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::{Config, OptimError, gradient};
 use crate::variables::Variable;
+use pixtok_torch::tensors::Form;
 use pixtok_torch::{AdamwStep, AdamwTensors, fused_adamw};
 
 /// One call of the fused kernel, for parameters with the same weight decay.
@@ -46,9 +47,13 @@ impl Adamw {
         Self { config: config.clone(), groups }
     }
 
-    /// The parameters.
-    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
-        self.groups.iter().flat_map(|group| &group.params)
+    /// The tensors that [`Adamw::state`] has for `parameter`, by name.
+    #[must_use]
+    pub fn forms(parameter: &Variable) -> Vec<(String, Form)> {
+        let moment = Form::of(&parameter.tensor);
+        let step = Form { shape: vec![], kind: Kind::Float };
+        let parts = [("exp_avg", moment.clone()), ("exp_avg_sq", moment), ("step", step)];
+        parts.map(|(part, form)| (format!("{}.{part}", parameter.name), form)).into()
     }
 
     /// Takes one step with `lr` (including the schedule's factor), which the device skips if

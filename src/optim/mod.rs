@@ -1,11 +1,14 @@
 //! Turns gradients into new weights: AdamW and Muon with named moments that can be saved, clipping,
-//! schedules and weight averages.
+//! schedules and weight averages. The processes of a training may divide their state among them.
 
 mod adamw;
 mod average;
 pub mod muon;
 mod optimizer;
 mod schedule;
+mod shares;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -17,6 +20,7 @@ pub use average::WeightAverage;
 pub use muon::Muon;
 pub use optimizer::Optimizer;
 pub use schedule::Schedule;
+pub use shares::{SharedState, Sharing};
 
 use crate::variables::{Role, Variable};
 

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::variables::{Component, Role, Variable};
 use pixtok_torch::no_grad;
+use pixtok_torch::tensors::Form;
 
 /// Settings of Muon. Its weights decay by `optimizer.weight_decay`, and its learning rate follows
 /// the same schedule.
@@ -38,6 +39,13 @@ pub fn is_hidden(parameter: &Variable) -> bool {
         && parameter.component != Component::Quantizer
 }
 
+/// The rows and the columns of a weight as a matrix. The first axis is the rows; the other axes
+/// together are the columns.
+pub(super) fn matrix_size(parameter: &Variable) -> (i64, i64) {
+    let rows = parameter.tensor.size()[0];
+    (rows, parameter.count() / rows)
+}
+
 /// Weights of the same shape, which are processed together.
 #[derive(Debug)]
 struct Same {
@@ -56,14 +64,12 @@ pub struct Muon {
 }
 
 impl Muon {
-    /// An optimizer of `parameters` with two axes or more, with zero momentum. The first axis is
-    /// the rows of the matrix; the other axes together are its columns.
+    /// An optimizer of `parameters` with two axes or more, with zero momentum.
     #[must_use]
     pub fn new(config: &Config, weight_decay: f64, parameters: Vec<Variable>) -> Self {
         let mut by_shape: BTreeMap<(i64, i64), Vec<Variable>> = BTreeMap::new();
         for param in parameters {
-            let rows = param.tensor.size()[0];
-            by_shape.entry((rows, param.count() / rows)).or_default().push(param);
+            by_shape.entry(matrix_size(&param)).or_default().push(param);
         }
         let groups = by_shape.into_iter().map(|((rows, columns), mut same)| {
             same.sort_by(|a, b| a.name.cmp(&b.name));
@@ -116,9 +122,12 @@ impl Muon {
         entries.collect()
     }
 
-    /// The weights.
-    pub fn parameters(&self) -> impl Iterator<Item = &Tensor> {
-        self.groups.iter().flat_map(|group| &group.params)
+    /// The tensors that [`Muon::state`] has for `parameter`, by name.
+    #[must_use]
+    pub fn forms(parameter: &Variable) -> Vec<(String, Form)> {
+        let (rows, columns) = matrix_size(parameter);
+        let momentum = Form { shape: vec![rows, columns], kind: Kind::Float };
+        vec![(format!("{}.momentum_buffer", parameter.name), momentum)]
     }
 }
 

@@ -23,6 +23,8 @@ struct Estimate {
     weights: i64,
     /// The copy from which a checkpoint is written while the training goes on.
     saved: i64,
+    /// The part of them that processes divide, if they do: moments and averages.
+    divided: i64,
     gradients: i64,
     /// What the tokenizer keeps for the backward pass, including weights in bf16.
     tokenizer: i64,
@@ -63,6 +65,7 @@ impl Estimate {
         Ok(Self {
             weights: FLOAT * (all + numbers.moments + averaged),
             saved: if copies { FLOAT * copied } else { 0 },
+            divided: if train.shard_optimizer { FLOAT * (numbers.moments + averaged) } else { 0 },
             gradients: FLOAT * learned,
             tokenizer: network.activation_bytes(images, bytes) + if halves { CAST * all } else { 0 },
             loss: loss.map_or(0, |backbone| backbone.saved_bytes(size, bytes) * images),
@@ -92,7 +95,8 @@ pub(super) fn words(config: &Config, settled: &Settled, networks: &Networks) -> 
     Ok(words)
 }
 
-/// One line with the memory of a training step, and one with its largest parts.
+/// One line with the memory of a training step, one with its largest parts, and one with what
+/// processes divide.
 fn words_on(
     device: Device,
     precision: Precision,
@@ -115,11 +119,18 @@ fn words_on(
         .filter(|(_, bytes)| *bytes > 0)
         .map(|(name, bytes)| format!("{name} {}", BinaryBytes(bytes as u64)))
         .collect();
-    Ok(vec![
+    let mut words = vec![
         format!(
             "memory      about {} for a training step {place} in {precision}, by estimate",
             BinaryBytes(estimate.peak() as u64)
         ),
         format!("            of it, not all at once: {}", parts.join(", ")),
-    ])
+    ];
+    if estimate.divided > 0 {
+        words.push(format!(
+            "            of the weights and moments, {} are divided over the processes (train.shard_optimizer)",
+            BinaryBytes(estimate.divided as u64)
+        ));
+    }
+    Ok(words)
 }

@@ -56,6 +56,12 @@ pub struct Config {
     /// Decay of the moving average of the weights, which is evaluated and saved beside the raw
     /// weights. 0 turns it off.
     pub ema_decay: f64,
+    /// Divide the optimizers' moments and the weight average over the processes (stage 1 of ZeRO,
+    /// Rajbhandari et al. 2020). It saves memory in each process and costs a broadcast of the
+    /// weights in each step. AdamW's numbers stay the same bit for bit; Muon's matrix products may
+    /// round differently. Checkpoints have the same form, and a resumed run may change it. It has
+    /// no effect with a single process.
+    pub shard_optimizer: bool,
     /// Use deterministic kernels on CUDA, which are slower. The CPU is always deterministic.
     pub deterministic: bool,
     /// Among several processes, how gradients travel: `fp32`, or `bf16` for half the bytes with
@@ -112,6 +118,7 @@ impl Default for Config {
             tf32: false,
             init_from: None,
             ema_decay: 0.0,
+            shard_optimizer: false,
             deterministic: false,
             gradients: GradientFormat::Fp32,
             timeout_secs: DEFAULT_TIMEOUT,

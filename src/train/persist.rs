@@ -11,9 +11,10 @@ use super::task::{Bookmark, Task};
 use super::trainer::Group;
 use super::{StateError, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
-use crate::optim::WeightAverage;
+use crate::optim::{SharedState, WeightAverage};
 use crate::variables::Variable;
-use pixtok_torch::tensors::Tensors;
+use crate::world::World;
+use pixtok_torch::tensors::{Tensors, not_finite};
 
 /// Which weights of a checkpoint to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, Serialize, Deserialize)]
@@ -82,7 +83,8 @@ pub(super) struct Live<'a, T> {
 }
 
 impl<T: Task> Live<'_, T> {
-    fn model(&self) -> Tensors {
+    /// The model's tensors.
+    pub fn model(&self) -> Tensors {
         named(self.task.model())
     }
 
@@ -93,45 +95,64 @@ impl<T: Task> Live<'_, T> {
     }
 
     /// The moments of all optimizers. The names of the parameters keep them apart.
-    fn moments(&self) -> Tensors {
-        self.groups.iter().flat_map(|group| group.optimizer.state()).collect()
+    fn moments(&self) -> SharedState {
+        SharedState::joined(self.groups.iter().map(|group| group.optimizer.state()))
     }
 
-    /// The current state. It shares storage with the live tensors.
-    pub fn snapshot(&self, progress: &Progress) -> Result<Snapshot, TrainError> {
-        let ema = self.average.map(|average| {
+    /// The name of the first weight with a NaN or an infinity, in the model, its average or the
+    /// networks beside it. If the average is divided, every process has to ask, and all get the
+    /// same answer.
+    pub fn not_finite(&self, world: &World) -> Result<Option<String>, TrainError> {
+        if let Some(name) = not_finite(&self.model()) {
+            return Ok(Some(name.to_owned()));
+        }
+        let averages = self.average.map(|average| average.state().not_finite(world)).transpose()?;
+        if let Some(name) = averages.flatten() {
+            return Ok(Some(name));
+        }
+        Ok(self.companions().and_then(|companions| not_finite(&companions).map(str::to_owned)))
+    }
+
+    /// The current state: in the process that writes all of it, in the others without the moments
+    /// and averages that these don't keep. If moments and averages are divided, every process has
+    /// to take part. It shares storage with the live tensors; what other processes keep is copied
+    /// to host memory.
+    pub fn snapshot(&self, progress: &Progress, world: &World) -> Result<Snapshot, TrainError> {
+        let state = progress.with(self.task)?;
+        let mut ema = None;
+        if let Some(average) = self.average {
             // Averages of the parameters and the raw buffers: together a complete model.
             let mut tensors = self.model();
-            tensors.extend(average.state());
-            tensors
-        });
-        let state = progress.with(self.task)?;
+            tensors.extend(average.state().collect(world)?);
+            ema = Some(tensors);
+        }
         Ok(Snapshot {
             model: self.model(),
             ema,
             companions: self.companions(),
-            optimizer: self.moments(),
+            optimizer: self.moments().collect(world)?,
             state,
         })
     }
 
-    /// Writes a snapshot's tensors into the live ones. All names and shapes must match.
+    /// Writes a snapshot's tensors into the live ones, of moments and averages into those that this
+    /// process keeps. All names and shapes must match, whoever keeps the tensor.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<(), TrainError> {
         copy_into(&self.model(), &snapshot.model, "the checkpoint's model")?;
         if let Some(companions) = self.companions() {
             let saved = snapshot.companions.as_ref().ok_or(Error::NoCompanions)?;
             copy_into(&companions, saved, &format!("the checkpoint's {}", T::COMPANIONS))?;
         }
-        copy_into(&self.moments(), &snapshot.optimizer, "the checkpoint's optimizer")?;
+        put_back(&self.moments(), &snapshot.optimizer, "the checkpoint's optimizer")?;
         if let Some(average) = self.average {
             let saved = averaged(snapshot)?;
             let averages = average.state();
             let parameters: Tensors = saved
                 .iter()
-                .filter(|(name, _)| averages.contains_key(*name))
+                .filter(|(name, _)| averages.has(name))
                 .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
                 .collect();
-            copy_into(&averages, &parameters, "the checkpoint's weight average")?;
+            put_back(&averages, &parameters, "the checkpoint's weight average")?;
         }
         Ok(())
     }
@@ -139,6 +160,11 @@ impl<T: Task> Live<'_, T> {
 
 fn named(variables: Vec<Variable>) -> BTreeMap<String, Tensor> {
     variables.into_iter().map(|found| (found.name, found.tensor)).collect()
+}
+
+/// Like [`copy_into`], for a state that processes may divide.
+fn put_back(state: &SharedState, saved: &Tensors, what: &str) -> Result<(), Error> {
+    state.restore(saved).map_err(|error| Error::of_copy(what, error))
 }
 
 fn averaged(snapshot: &Snapshot) -> Result<&Tensors, Error> {

@@ -21,7 +21,7 @@ use super::window::{Row, Window, of_group};
 use super::{Config, GradientFormat, Signals, StateError, TrainError};
 use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
-use crate::optim::{self, Optimizer, WeightAverage};
+use crate::optim::{self, Optimizer, Sharing, WeightAverage};
 use crate::world::{Gradients, World};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision, catching, with_precision, with_tf32};
@@ -114,7 +114,7 @@ impl Group {
         let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
         let tensors: Vec<Tensor> = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
         let gradients = world.gradients(&tensors, train.gradients == GradientFormat::Bf16)?;
-        let optimizer = Optimizer::new(&config, parameters);
+        let optimizer = Optimizer::new(&config, parameters, sharing(train, world));
         Ok(Self { name, table, config, optimizer, start, gradients })
     }
 
@@ -134,27 +134,41 @@ impl Group {
         self.config.rate(step, self.start, steps)
     }
 
-    /// Takes one step, which the device skips if `found_inf` is not 0.
-    fn step(&mut self, step: u64, steps: u64, found_inf: Option<&Tensor>) -> Result<(), TrainError> {
+    /// Takes one step, which the device skips if `found_inf` is not 0. After it all processes have
+    /// the new parameters.
+    fn step(
+        &mut self,
+        step: u64,
+        steps: u64,
+        found_inf: Option<&Tensor>,
+        world: &World,
+    ) -> Result<(), TrainError> {
         let schedule = &self.config.schedule;
         let factor = schedule.factor(step.saturating_sub(self.start), steps.saturating_sub(self.start));
-        Ok(self.optimizer.step(factor, found_inf)?)
+        self.optimizer.step(factor, found_inf)?;
+        Ok(self.optimizer.spread(world)?)
     }
 }
 
-/// A weight average that starts from the current parameters of the model.
-fn weight_average<T: Task>(task: &T, decay: f64) -> WeightAverage {
-    WeightAverage::new(decay, task.groups().swap_remove(0).parameters)
+/// How the processes share the state of the optimizers and the weight average.
+fn sharing(settings: &Config, world: &World) -> Sharing {
+    if settings.shard_optimizer { Sharing::divided(world.rank(), world.size()) } else { Sharing::WHOLE }
 }
 
-/// Where micro-batch `i` of a step is, if each has this number of samples. The seed is the step's.
-fn at(world: &World, step: u64, seed: Seed, i: usize, samples: usize) -> At<'_> {
-    let first = world.place((i * samples) as u64);
+/// A weight average that starts from the current parameters of the model.
+fn weight_average<T: Task>(task: &T, decay: f64, sharing: Sharing) -> WeightAverage {
+    WeightAverage::new(decay, task.groups().swap_remove(0).parameters, sharing)
+}
+
+/// Where micro-batch `i` of a step is, if each has `samples` of the process's `own` number of
+/// samples. The seed is the step's.
+fn at(world: &World, step: u64, seed: Seed, i: usize, (samples, own): (usize, usize)) -> At<'_> {
+    let first = world.place((i * samples) as u64, own as u64);
     At {
         step,
         micro_batch: i,
         seed: seed.derive("micro-batch", &[i as u64]),
-        noise: Noise::new(seed.derive("noise", &[])).at_places(first, u64::from(world.size())),
+        noise: Noise::new(seed.derive("noise", &[])).at_place(first),
         world,
     }
 }
@@ -169,7 +183,8 @@ impl<T: Task> Trainer<T> {
         let Parts { seed, train, mut task, batches, device, run, resumed, signals, world, .. } = parts;
         let groups = task.groups().into_iter().map(|group| Group::new(group, &train, &world));
         let groups = groups.collect::<Result<Vec<Group>, TrainError>>()?;
-        let average = (train.ema_decay > 0.0).then(|| weight_average(&task, train.ema_decay));
+        let sharing = sharing(&train, &world);
+        let average = (train.ema_decay > 0.0).then(|| weight_average(&task, train.ema_decay, sharing));
         let exists = resumed.is_some();
         let Resumed { loaded, damaged } = resumed.unwrap_or_default();
         let saved = loaded.as_ref().map(|loaded| &loaded.snapshot);
@@ -339,7 +354,8 @@ impl<T: Task> Trainer<T> {
         }
         if let (Begun::Done, Some(average)) = (begun, &mut self.average) {
             // The average must start from the weights that the task's preparation set.
-            *average = weight_average(&self.task, self.settings.ema_decay);
+            let sharing = sharing(&self.settings, &self.around.world);
+            *average = weight_average(&self.task, self.settings.ema_decay, sharing);
         }
         Ok(begun)
     }
@@ -386,7 +402,8 @@ impl<T: Task> Trainer<T> {
         let (mut statistics, mut monitors) = (vec![], vec![]);
         self.window.begin_step();
         for (i, batch) in T::split(&fetched.batch, train.micro_batches).iter().enumerate() {
-            let at = at(world, step, seed, i, fetched.samples / train.micro_batches);
+            let of_part = fetched.samples / train.micro_batches;
+            let at = at(world, step, seed, i, (of_part, fetched.samples));
             let out = with_precision(self.precision, || self.task.step(batch, at))?;
             for (group, loss) in out.groups {
                 let share = loss / micro_batches;
@@ -415,7 +432,7 @@ impl<T: Task> Trainer<T> {
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
         // evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
-            group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf))?;
+            group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf), world)?;
         }
         if let Some(average) = &mut self.average {
             average.update(step);
@@ -480,7 +497,9 @@ impl<T: Task> Trainer<T> {
         let raw = self.task.validate(&mut self.around)?;
         let mut row = prefixed("val", &raw.figures);
         if let Some(average) = &self.average {
-            let averaged = average.in_place(|| self.task.validate(&mut self.around))?;
+            let in_place = average.put_in_place(&self.around.world)?;
+            let averaged = self.task.validate(&mut self.around)?;
+            drop(in_place);
             row.extend(prefixed("val_ema", &averaged.figures));
         }
         self.around.log(&row);
@@ -525,11 +544,12 @@ impl<T: Task> Trainer<T> {
         let cursor = self.bookmark_of_all()?;
         let progress = Progress { step, evaluated: self.evaluated, cursor };
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
-        let snapshot = live.snapshot(&progress)?;
-        if let Some(name) = snapshot.not_finite() {
-            let group = if snapshot.model.contains_key(name) { 0 } else { self.group_beside(name) };
-            return Err(TrainError::WeightsNotFinite { step, name: name.to_owned(), group });
+        if let Some(name) = live.not_finite(&self.around.world)? {
+            let group = if live.model().contains_key(&name) { 0 } else { self.group_beside(&name) };
+            return Err(TrainError::WeightsNotFinite { step, name, group });
         }
+        // If moments and averages are divided, also those processes take part that write nothing.
+        let snapshot = live.snapshot(&progress, &self.around.world)?;
         if !self.around.world.writes() {
             return Ok(None);
         }

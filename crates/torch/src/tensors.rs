@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -16,6 +17,29 @@ use pixtok_base::{Class, Classified};
 
 /// Tensors by name, in the order of their names.
 pub type Tensors = BTreeMap<String, Tensor>;
+
+/// The shape and the type of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Form {
+    /// The length of each axis.
+    pub shape: Vec<i64>,
+    /// The type of its numbers.
+    pub kind: Kind,
+}
+
+impl Form {
+    /// The form of `tensor`.
+    #[must_use]
+    pub fn of(tensor: &Tensor) -> Self {
+        Self { shape: tensor.size(), kind: tensor.kind() }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.shape, self.kind)
+    }
+}
 
 /// The reason why tensors were not written.
 #[derive(Debug, thiserror::Error)]
@@ -149,7 +173,21 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Tensors, String> {
 /// [`CopyError::Mismatch`] names missing, unexpected and differing tensors; [`CopyError::Torch`] if
 /// a copy fails.
 pub fn copy_into(target: &Tensors, source: &Tensors) -> Result<(), CopyError> {
-    let differences = differences(target, source);
+    let forms = target.iter().map(|(name, tensor)| (name.clone(), Form::of(tensor))).collect();
+    copy_share_into(&forms, target, source)
+}
+
+/// Copies those tensors of `source` that are in `target`, like [`copy_into`]. `source` must have
+/// exactly the tensors of `forms`, to which all of `target` belong.
+///
+/// # Errors
+/// The same as [`copy_into`].
+pub fn copy_share_into(
+    forms: &BTreeMap<String, Form>,
+    target: &Tensors,
+    source: &Tensors,
+) -> Result<(), CopyError> {
+    let differences = differences(forms, source);
     if !differences.is_empty() {
         return Err(CopyError::Mismatch(differences));
     }
@@ -187,20 +225,18 @@ pub fn copy_to_host(source: &Tensors, mut earlier: Tensors) -> Result<Tensors, T
     Ok(copies)
 }
 
-/// The differences of `source` from `target` in names, shapes and types, in words; empty if there
+/// The differences of `source` from `forms` in names, shapes and types, in words; empty if there
 /// are none.
-fn differences(target: &Tensors, source: &Tensors) -> String {
+fn differences(forms: &BTreeMap<String, Form>, source: &Tensors) -> String {
     let quoted = |name: &String| format!("{name:?}");
-    let missing: Vec<String> = target.keys().filter(|name| !source.contains_key(*name)).map(quoted).collect();
+    let missing: Vec<String> = forms.keys().filter(|name| !source.contains_key(*name)).map(quoted).collect();
     let unexpected: Vec<String> =
-        source.keys().filter(|name| !target.contains_key(*name)).map(quoted).collect();
-    let different: Vec<String> = target
+        source.keys().filter(|name| !forms.contains_key(*name)).map(quoted).collect();
+    let different: Vec<String> = forms
         .iter()
-        .filter_map(|(name, ours)| source.get(name).map(|theirs| (name, ours, theirs)))
-        .filter(|(_, ours, theirs)| ours.size() != theirs.size() || ours.kind() != theirs.kind())
-        .map(|(name, ours, theirs)| {
-            format!("{name:?} is {} there, {} here", in_words(theirs), in_words(ours))
-        })
+        .filter_map(|(name, ours)| source.get(name).map(|theirs| (name, ours, Form::of(theirs))))
+        .filter(|(_, ours, theirs)| **ours != *theirs)
+        .map(|(name, ours, theirs)| format!("{name:?} is {theirs} there, {ours} here"))
         .collect();
     [("missing", missing), ("unexpected", unexpected), ("different", different)]
         .into_iter()
@@ -214,10 +250,6 @@ fn differences(target: &Tensors, source: &Tensors) -> String {
 fn few(items: &[String]) -> String {
     let shown = items.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
     if items.len() > 3 { format!("{shown}, …") } else { shown }
-}
-
-fn in_words(tensor: &Tensor) -> String {
-    format!("{:?} {:?}", tensor.size(), tensor.kind())
 }
 
 /// The name of the first tensor that has a NaN or an infinity; integer tensors have neither. Reads
@@ -432,5 +464,22 @@ mod tests {
         let other = named(vec![("weight", Tensor::ones([5, 7], (Kind::Float, Device::Cpu)))]);
         let copy = copy_to_host(&other, copy).unwrap();
         assert_eq!((copy.len(), copy["weight"].size()), (1, vec![5, 7]));
+    }
+
+    #[test]
+    fn a_share_is_copied_only_if_everything_fits() {
+        let full = |shape: &[i64], value: f64| Tensor::full(shape, value, (Kind::Float, Device::Cpu));
+        let whole = named(vec![("a", full(&[5, 7], 0.0)), ("b", full(&[3], 0.0))]);
+        let forms: BTreeMap<String, Form> =
+            whole.iter().map(|(name, tensor)| (name.clone(), Form::of(tensor))).collect();
+        let own = named(vec![("b", full(&[3], 1.0))]);
+        let source = named(vec![("a", full(&[5, 7], 2.0)), ("b", full(&[3], 3.0))]);
+        copy_share_into(&forms, &own, &source).unwrap();
+        assert_eq!(own["b"], source["b"]);
+
+        let source = named(vec![("a", full(&[7, 5], 4.0)), ("b", full(&[3], 4.0))]);
+        let message = copy_share_into(&forms, &own, &source).unwrap_err().to_string();
+        assert!(message.contains("\"a\" is [7, 5] Float there, [5, 7] Float here"), "{message}");
+        assert_eq!(own["b"].double_value(&[0]), 3.0, "nothing is copied in part");
     }
 }

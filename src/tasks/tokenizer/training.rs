@@ -111,6 +111,7 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     init_from: Option<String>,
     ema_decay: f64,
+    shard_optimizer: bool,
     deterministic: bool,
     log_every: u64,
     eval_every: u64,
@@ -139,6 +140,7 @@ impl From<TrainConfig> for Written {
             keeps_tokens_of,
             init_from: of_loop.init_from,
             ema_decay: of_loop.ema_decay,
+            shard_optimizer: of_loop.shard_optimizer,
             deterministic: of_loop.deterministic,
             log_every: of_loop.log_every,
             eval_every: of_loop.eval_every,
@@ -161,6 +163,7 @@ impl From<Written> for TrainConfig {
                 tf32: written.tf32,
                 init_from: written.init_from,
                 ema_decay: written.ema_decay,
+                shard_optimizer: written.shard_optimizer,
                 deterministic: written.deterministic,
                 log_every: written.log_every,
                 eval_every: written.eval_every,
@@ -183,10 +186,15 @@ mod tests {
     fn every_key_is_read_and_written_in_its_place() {
         let text = "steps = 7\nbatch_size = 6\nmicro_batches = 3\nprecision = \"bf16\"\ntf32 = true\n\
                     freeze = [\"encoder\", \"quantizer\"]\nkeeps_tokens_of = \"a\"\ninit_from = \"b\"\nema_decay = 0.5\n\
-                    deterministic = true\nlog_every = 2\neval_every = 4\ncheckpoint_every = 5\nkeep_checkpoints = 9\n\
+                    shard_optimizer = true\ndeterministic = true\nlog_every = 2\neval_every = 4\ncheckpoint_every = 5\nkeep_checkpoints = 9\n\
                     best_metric = \"ssim\"\n\n[collapse]\nusage_below = 0.1\nperplexity_below = 0.2\nevaluations = 8\nlog_rows = 11\n";
         let read: TrainConfig = toml::from_str(text).unwrap();
-        assert!(read.keeps_tokens() && read.steps == 7 && read.init_from.as_deref() == Some("b"));
+        assert!(
+            read.keeps_tokens()
+                && read.steps == 7
+                && read.shard_optimizer
+                && read.init_from.as_deref() == Some("b")
+        );
         assert_eq!(toml::to_string(&read).unwrap(), text);
         assert_eq!(toml::from_str::<TrainConfig>("").unwrap(), TrainConfig::default());
         // A task without keys of its own has the others alone.
