@@ -1,18 +1,55 @@
-//! What the program that started this process says of it: its number, and the number of processes.
+//! What the program that started this process says of it: its number, the number of processes, and
+//! where they meet. Only environment variables are read, so that no MPI is linked.
 
-/// Set in every part of a Slurm job, and in those of its steps, which srun starts.
-const SLURM: [&str; 2] = ["SLURM_JOB_ID", "SLURM_STEP_ID"];
+mod hostlist;
+
+use std::num::NonZeroU16;
+use std::str::FromStr;
+
+use hostlist::first_host;
+use pixtok_base::{Class, Classified};
 
 /// Kubernetes sets only the index of a completion; the job's manifest has to set the number.
 pub(super) const KUBERNETES: &str = "an indexed Kubernetes job";
 
+/// RANK and WORLD_SIZE without what torchrun sets beside them: by hand, or by a PyTorchJob.
+const BY_HAND: &str = "an environment with RANK";
+
+/// The port where neither MASTER_PORT nor a job's id says one. It is torchrun's default too.
+const DEFAULT_PORT: u16 = 29_500;
+
+/// The ports that ids of jobs lead to: 20000 to 29490. They lie below those that Linux gives to
+/// outgoing connections (32768 and above). Their number is a prime, so that ids which differ in
+/// their last digits have different ports.
+const JOB_PORTS: (u16, u32) = (20_000, 9_491);
+
+/// The host of processes that all run on one.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// Whose variables a process has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// torchrun, PyTorchJob, or RANK and WORLD_SIZE set by hand.
+    Rank,
+    /// mpirun of Open MPI 4 and 5.
+    OpenMpi,
+    /// mpiexec of MPICH and of Intel MPI, whose process manager is Hydra.
+    Hydra,
+    /// srun.
+    Slurm,
+    /// An indexed Kubernetes job.
+    Indexed,
+}
+
 /// The environment variables with a process's number and the number of processes, by launcher.
-const LAUNCHERS: [(&str, &str, &str); 5] = [
-    ("torchrun", "RANK", "WORLD_SIZE"),
-    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("mpirun", "PMI_RANK", "PMI_SIZE"),
-    ("srun", "SLURM_PROCID", "SLURM_NTASKS"),
-    (KUBERNETES, "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
+/// A step of an interactive Slurm job has the job's SLURM_NTASKS, so its own number comes first.
+const LAUNCHERS: [(Kind, &str, &str, &str); 6] = [
+    (Kind::Rank, "torchrun", "RANK", "WORLD_SIZE"),
+    (Kind::OpenMpi, "mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    (Kind::Hydra, "mpirun", "PMI_RANK", "PMI_SIZE"),
+    (Kind::Slurm, "srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    (Kind::Slurm, "srun", "SLURM_PROCID", "SLURM_NTASKS"),
+    (Kind::Indexed, KUBERNETES, "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
 ];
 
 /// What a launcher says of this process. The texts are as its variables have them.
@@ -24,6 +61,127 @@ pub struct Launch {
     pub index: (&'static str, String),
     /// The variable with the number of processes, and its value, if it is set.
     pub count: (&'static str, Option<String>),
+    kind: Kind,
+}
+
+/// Where the processes of a launch meet, and which of them this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meeting {
+    /// The name of the launcher.
+    pub launcher: &'static str,
+    /// The number of this process, from 0.
+    pub rank: u32,
+    /// The number of processes, at least 1.
+    pub size: u32,
+    /// The number of this process among those of its host, from 0. It says which CUDA device the
+    /// process takes, modulo the devices that it sees: it may see only its own, and where nothing
+    /// says this number, it is the rank.
+    pub local_rank: u32,
+    /// The host of process 0, as a name or an address.
+    pub host: String,
+    /// The port of the store on that host.
+    pub port: u16,
+    /// Whether the launcher serves the store itself, as torchrun's agent does, so that process 0 is
+    /// a client too. Such a store outlives the processes, and keeps their keys when they are started
+    /// again.
+    pub served: bool,
+    /// How often the launcher has started this process again. torchrun on several hosts counts on
+    /// each by itself, so that the processes may disagree.
+    pub restarts: u32,
+    /// A name for the keys of this start. It is the same in all processes. It differs from an
+    /// earlier start's, except under torchrun on several hosts, which says nothing that does both.
+    pub name: String,
+}
+
+/// What a launcher says of its processes makes no meeting.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LaunchError {
+    /// The number of processes is unknown.
+    #[error(
+        "{index} is {own:?}, and {count} is not set; set it to the number of completions in the job's manifest"
+    )]
+    NoCount {
+        /// The variable with the process's number.
+        index: &'static str,
+        /// Its value.
+        own: String,
+        /// The variable with the number of processes.
+        count: &'static str,
+    },
+    /// The process's number and the number of processes don't fit.
+    #[error("{index} is {own:?} and {count} is {all:?}; {index} must be a number from 0 to {count} - 1")]
+    NoProcess {
+        /// The variable with the process's number.
+        index: &'static str,
+        /// Its value.
+        own: String,
+        /// The variable with the number of processes.
+        count: &'static str,
+        /// Its value.
+        all: String,
+    },
+    /// Nothing says on which host process 0 runs.
+    #[error("{launcher} started {size} processes, and MASTER_ADDR is not set; {remedy}")]
+    NoHost {
+        /// The name of the launcher.
+        launcher: &'static str,
+        /// The number of processes.
+        size: u32,
+        /// How to set it.
+        remedy: &'static str,
+    },
+    /// The port is none.
+    #[error("MASTER_PORT is {value:?}, which is no port; set it to a number from 1 to 65535")]
+    NoPort {
+        /// The variable's value.
+        value: String,
+    },
+    /// A variable with a number has something else.
+    #[error("{variable} is {value:?}, which is no number; correct it, or unset it")]
+    NoNumber {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// No host can be read in a list of hosts.
+    #[error("{variable} is {value:?}, in which no host can be read; set MASTER_ADDR to the host of task 0")]
+    NoNodes {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Process 0 isn't where the others look for it.
+    #[error(
+        "task 0 runs on {here}, and the others look for it on {first}, the first host of {variable}; \
+         set MASTER_ADDR to {here} before srun"
+    )]
+    OtherNode {
+        /// The host of process 0.
+        here: String,
+        /// The first host of the list.
+        first: String,
+        /// The variable with the list.
+        variable: &'static str,
+    },
+    /// The variables are those that a torchrun in each pod reads.
+    #[error(
+        "{variable} is {value:?}, which is for a torchrun in each pod; start `torchrun --no-python pixtok …` \
+         in the pods instead of pixtok"
+    )]
+    ForTorchrun {
+        /// The variable.
+        variable: &'static str,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl Classified for LaunchError {
+    fn class(&self) -> Class {
+        Class::Misuse
+    }
 }
 
 impl Launch {
@@ -31,16 +189,23 @@ impl Launch {
     /// up.
     #[must_use]
     pub fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
-        LAUNCHERS.into_iter().find_map(|(launcher, index, count)| {
+        let in_step = variable("SLURM_STEP_ID").is_some();
+        LAUNCHERS.into_iter().find_map(|(kind, launcher, index, count)| {
             let own = variable(index)?;
-            // A batch script itself has the numbers of its job, but it runs only once.
-            if launcher == "srun" && variable(SLURM[0]).is_some() && variable(SLURM[1]).is_none() {
+            let other = match kind {
+                // A batch script itself has the numbers of its job, but it runs only once.
+                Kind::Slurm => !in_step && variable("SLURM_JOB_ID").is_some(),
+                // `srun --mpi=pmi2` sets these numbers too; only Hydra also numbers those of a host.
+                Kind::Hydra => in_step && variable("MPI_LOCALRANKID").is_none(),
+                Kind::Rank | Kind::OpenMpi | Kind::Indexed => false,
+            };
+            if other {
                 return None;
             }
             let all = variable(count);
             // Some clusters' shells set the index in a single process too.
-            let known = all.is_some() || launcher == KUBERNETES;
-            known.then_some(Self { launcher, index: (index, own), count: (count, all) })
+            let known = all.is_some() || kind == Kind::Indexed;
+            known.then_some(Self { launcher, index: (index, own), count: (count, all), kind })
         })
     }
 
@@ -49,5 +214,425 @@ impl Launch {
     pub fn numbers(&self) -> Option<(u32, u32)> {
         let (index, count) = (self.index.1.trim().parse().ok()?, self.count.1.as_ref()?.trim().parse().ok()?);
         (index < count).then_some((index, count))
+    }
+
+    /// Whether the processes can know one another. The completions of a Kubernetes job do if its
+    /// manifest says where they meet; otherwise each works by itself.
+    #[must_use]
+    pub fn is_together(&self, variable: impl Fn(&str) -> Option<String>) -> bool {
+        let environment = Environment(&variable);
+        // A TrainJob of Kubeflow is such a job too, and has PET_MASTER_ADDR.
+        let meets = |name| environment.text(name).is_some();
+        self.kind != Kind::Indexed || meets("MASTER_ADDR") || meets("PET_MASTER_ADDR")
+    }
+
+    /// Where the processes meet. A process alone has a meeting too, at which nobody else comes.
+    /// `variable` looks a variable up.
+    ///
+    /// # Errors
+    /// [`LaunchError`] names the variable that is missing or wrong.
+    pub fn meeting(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Meeting, LaunchError> {
+        let environment = Environment(&variable);
+        self.check_pods(&environment)?;
+        let (rank, size) = self.numbers().ok_or_else(|| self.no_numbers())?;
+        let restarts = match environment.number("TORCHELASTIC_RESTART_COUNT")? {
+            Some(restarts) => restarts,
+            None => environment.number("SLURM_RESTART_COUNT")?.unwrap_or(0),
+        };
+        let id = self.id(&environment);
+        let derived = id.as_deref().map_or(DEFAULT_PORT, port_of);
+        let port = match environment.text("MASTER_PORT") {
+            None => derived,
+            Some(value) => match value.parse::<NonZeroU16>() {
+                Ok(port) => port.get(),
+                Err(_) => return Err(LaunchError::NoPort { value }),
+            },
+        };
+        let id = id.unwrap_or_else(|| "pixtok".to_owned());
+        let several_agents = environment.number("GROUP_WORLD_SIZE")?.is_some_and(|agents: u32| agents > 1);
+        Ok(Meeting {
+            launcher: self.started_by(&environment),
+            rank,
+            size,
+            local_rank: self.local_rank(rank, &environment)?,
+            host: self.host(rank, size, &environment)?,
+            port,
+            served: environment.text("TORCHELASTIC_USE_AGENT_STORE").as_deref() == Some("True"),
+            restarts,
+            name: if several_agents { id } else { format!("{id}/{restarts}") },
+        })
+    }
+
+    /// The launcher, told apart from an environment that only has the same numbers.
+    fn started_by(&self, environment: &Environment<'_>) -> &'static str {
+        let by_hand = self.kind == Kind::Rank && environment.text("TORCHELASTIC_RUN_ID").is_none();
+        if by_hand { BY_HAND } else { self.launcher }
+    }
+
+    /// Refuses pods whose variables only a torchrun in each of them can use: their numbers are those
+    /// of pods, or there are none.
+    fn check_pods(&self, environment: &Environment<'_>) -> Result<(), LaunchError> {
+        let variable = match self.kind {
+            Kind::Indexed if environment.text("MASTER_ADDR").is_none() => "PET_MASTER_ADDR",
+            // With a number above 1, WORLD_SIZE counts processes, and RANK still counts pods.
+            Kind::Rank if environment.text("LOCAL_RANK").is_none() => "PET_NPROC_PER_NODE",
+            _ => return Ok(()),
+        };
+        match environment.text(variable) {
+            Some(value) if self.kind == Kind::Indexed || value.parse().is_ok_and(|each: u32| each > 1) => {
+                Err(LaunchError::ForTorchrun { variable, value })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn no_numbers(&self) -> LaunchError {
+        let ((index, own), (count, all)) = (self.index.clone(), self.count.clone());
+        match all {
+            Some(all) => LaunchError::NoProcess { index, own, count, all },
+            None => LaunchError::NoCount { index, own, count },
+        }
+    }
+
+    /// What all processes of this launch have in common, and no other launch has.
+    fn id(&self, environment: &Environment<'_>) -> Option<String> {
+        let job = || environment.text("SLURM_JOB_ID");
+        match self.kind {
+            Kind::Rank => environment.text("TORCHELASTIC_RUN_ID"),
+            Kind::OpenMpi => environment.text("PMIX_NAMESPACE"),
+            // MPICH has no such variable.
+            Kind::Hydra => environment.text("I_MPI_HYDRA_UUID").or_else(job),
+            Kind::Slurm => Some(format!("{}.{}", job()?, environment.text("SLURM_STEP_ID")?)),
+            Kind::Indexed => None,
+        }
+    }
+
+    fn local_rank(&self, rank: u32, environment: &Environment<'_>) -> Result<u32, LaunchError> {
+        let variable = match self.kind {
+            Kind::Rank => "LOCAL_RANK",
+            Kind::OpenMpi => "OMPI_COMM_WORLD_LOCAL_RANK",
+            Kind::Hydra => "MPI_LOCALRANKID",
+            Kind::Slurm => "SLURM_LOCALID",
+            // A pod has one process, and devices of its own.
+            Kind::Indexed => return Ok(0),
+        };
+        Ok(environment.number(variable)?.unwrap_or(rank))
+    }
+
+    /// The host of process 0.
+    fn host(&self, rank: u32, size: u32, environment: &Environment<'_>) -> Result<String, LaunchError> {
+        if let Some(host) = environment.text("MASTER_ADDR") {
+            return Ok(host);
+        }
+        let one_host = match self.kind {
+            Kind::OpenMpi => environment.number("OMPI_COMM_WORLD_LOCAL_SIZE")? == Some(size),
+            Kind::Hydra => environment.number("MPI_LOCALNRANKS")? == Some(size),
+            Kind::Slurm => environment.number("SLURM_STEP_NUM_NODES")? == Some(1u32),
+            Kind::Rank | Kind::Indexed => false,
+        };
+        if size == 1 || one_host {
+            return Ok(LOOPBACK.to_owned());
+        }
+        let remedy = match self.kind {
+            Kind::Slurm => return first_node(rank, environment),
+            Kind::Rank => "set it to the host of process 0, and MASTER_PORT to a free port there",
+            // The addresses among their variables are those of daemons: of mpirun's own host, which
+            // may have no process, or of each process's host.
+            Kind::OpenMpi => "give mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=PORT with the host of process 0",
+            Kind::Hydra => {
+                "give mpiexec -genv MASTER_ADDR HOST -genv MASTER_PORT PORT with the host of process 0"
+            }
+            Kind::Indexed => "set it in the job's manifest to the name of the pod with index 0",
+        };
+        Err(LaunchError::NoHost { launcher: self.started_by(environment), size, remedy })
+    }
+}
+
+/// The first host of a Slurm step, which has task 0 unless tasks are dealt in another order.
+/// SLURM_LAUNCH_NODE_IPADDR is no help: it is the host where srun itself runs, often a login node.
+fn first_node(rank: u32, environment: &Environment<'_>) -> Result<String, LaunchError> {
+    let lists = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"];
+    let list = lists.into_iter().find_map(|name| Some((name, environment.text(name)?)));
+    let (variable, value) = list.unwrap_or((lists[0], String::new()));
+    let Some(first) = first_host(&value) else { return Err(LaunchError::NoNodes { variable, value }) };
+    match environment.text("SLURMD_NODENAME") {
+        Some(here) if rank == 0 && here != first => Err(LaunchError::OtherNode { here, first, variable }),
+        _ => Ok(first),
+    }
+}
+
+/// The port that a job's id leads to.
+fn port_of(id: &str) -> u16 {
+    let (first, count) = JOB_PORTS;
+    let place = id.bytes().fold(0, |place, byte| (place * 31 + u32::from(byte)) % count);
+    first + place as u16
+}
+
+/// The environment of this process, by the function that looks a variable up.
+struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Environment<'_> {
+    /// The value of a variable; `None` if it is empty too.
+    fn text(&self, name: &str) -> Option<String> {
+        (self.0)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    fn number<N: FromStr>(&self, variable: &'static str) -> Result<Option<N>, LaunchError> {
+        let read = |value: String| {
+            value.parse().map_err(|_| LaunchError::NoNumber { variable, value: value.clone() })
+        };
+        self.text(variable).map(read).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The launch and the meeting of an environment, written as `NAME=value` with blanks between.
+    fn met(environment: &str) -> Result<Meeting, LaunchError> {
+        let variable = |name: &str| {
+            let mut all = environment.split_whitespace().filter_map(|entry| entry.split_once('='));
+            all.find_map(|(own, value)| (own == name).then(|| value.to_owned()))
+        };
+        Launch::find(variable).unwrap().meeting(variable)
+    }
+
+    fn is_together(environment: &[(&str, &str)]) -> bool {
+        let variable = |name: &str| {
+            environment.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).to_owned())
+        };
+        Launch::find(variable).unwrap().is_together(variable)
+    }
+
+    /// The meeting of processes that no launcher starts again.
+    fn meeting(launcher: &'static str, rank: u32, size: u32, local_rank: u32, at: (&str, u16)) -> Meeting {
+        Meeting {
+            launcher,
+            rank,
+            size,
+            local_rank,
+            host: at.0.to_owned(),
+            port: at.1,
+            served: false,
+            restarts: 0,
+            name: "pixtok/0".to_owned(),
+        }
+    }
+
+    /// As torchrun 2.13 sets them, on one host, after one restart.
+    const TORCHRUN: &str = "GROUP_RANK=0 GROUP_WORLD_SIZE=1 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 MASTER_ADDR=localhost \
+        MASTER_PORT=35017 OMP_NUM_THREADS=1 RANK=1 ROLE_NAME=default ROLE_RANK=1 ROLE_WORLD_SIZE=2 \
+        TORCHELASTIC_MAX_RESTARTS=2 TORCHELASTIC_RESTART_COUNT=1 TORCHELASTIC_RUN_ID=b9dcd813-008b \
+        TORCHELASTIC_USE_AGENT_STORE=True WORLD_SIZE=2";
+
+    #[test]
+    fn torchrun_serves_the_store_and_counts_its_starts() {
+        let expected = Meeting {
+            served: true,
+            restarts: 1,
+            name: "b9dcd813-008b/1".to_owned(),
+            ..meeting("torchrun", 1, 2, 1, ("localhost", 35_017))
+        };
+        assert_eq!(met(TORCHRUN), Ok(expected.clone()));
+        let own_store = TORCHRUN.replace("STORE=True", "STORE=False");
+        assert_eq!(met(&own_store), Ok(Meeting { served: false, ..expected.clone() }));
+        // A batch job that was started again leaves its own count.
+        assert_eq!(met(&format!("SLURM_RESTART_COUNT=4 {TORCHRUN}")), Ok(expected));
+    }
+
+    #[test]
+    fn torchrun_on_two_hosts_has_one_name_whatever_each_host_counts() {
+        // The second start of both, as seen: only the agent whose own process failed counted it.
+        let [first, second] = [("0", "0"), ("1", "1")].map(|(rank, restarts)| {
+            met(&format!(
+                "GROUP_RANK={rank} GROUP_WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=10.0.0.1 \
+                 MASTER_PORT=38401 RANK={rank} TORCHELASTIC_RESTART_COUNT={restarts} TORCHELASTIC_RUN_ID=job77 \
+                 TORCHELASTIC_USE_AGENT_STORE=True WORLD_SIZE=2"
+            ))
+            .unwrap()
+        });
+        assert_eq!((first.restarts, second.restarts), (0, 1));
+        assert_eq!((first.name.as_str(), second.name.as_str()), ("job77", "job77"));
+        assert_eq!((first.local_rank, second.local_rank), (0, 0));
+    }
+
+    #[test]
+    fn numbers_set_by_hand_meet_at_the_address() {
+        let at = ("10.1.2.3", 29_500);
+        let plain = met("RANK=3 WORLD_SIZE=4 MASTER_ADDR=10.1.2.3");
+        assert_eq!(plain, Ok(meeting(BY_HAND, 3, 4, 3, at)));
+        let whole = met("RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 MASTER_ADDR=10.1.2.3 MASTER_PORT=1234");
+        assert_eq!(whole, Ok(meeting(BY_HAND, 3, 4, 1, ("10.1.2.3", 1234))));
+        assert_eq!(met("RANK=0 WORLD_SIZE=1"), Ok(meeting(BY_HAND, 0, 1, 0, (LOOPBACK, 29_500))));
+    }
+
+    /// As the training operator 1.9 sets them in the pod of the first worker.
+    const PYTORCHJOB: &str = "PYTHONUNBUFFERED=1 MASTER_PORT=23456 PET_MASTER_PORT=23456 \
+        MASTER_ADDR=pixtok-master-0 PET_MASTER_ADDR=pixtok-master-0 WORLD_SIZE=4 RANK=1 PET_NODE_RANK=1 \
+        PET_NPROC_PER_NODE=auto PET_NNODES=4";
+
+    #[test]
+    fn a_pytorchjob_has_one_process_in_each_pod() {
+        let expected = meeting(BY_HAND, 1, 4, 1, ("pixtok-master-0", 23_456));
+        assert_eq!(met(PYTORCHJOB), Ok(expected));
+        let several = PYTORCHJOB.replace("PER_NODE=auto", "PER_NODE=2");
+        assert!(
+            met(&several).unwrap_err().to_string().starts_with("PET_NPROC_PER_NODE is \"2\", which is for")
+        );
+        assert!(met(&format!("LOCAL_RANK=0 {several}")).is_ok());
+    }
+
+    /// As srun of Slurm 22.05 sets them in the first task of the second host.
+    const SRUN: &str = "SLURMD_NODENAME=node005 SLURM_GTIDS=2,3 SLURM_JOB_ID=1234567 \
+        SLURM_JOB_NODELIST=node[003,005] SLURM_LAUNCH_NODE_IPADDR=10.0.0.250 SLURM_LOCALID=0 SLURM_NNODES=2 \
+        SLURM_NODEID=1 SLURM_NPROCS=4 SLURM_NTASKS=4 SLURM_NTASKS_PER_NODE=2 SLURM_PROCID=2 SLURM_STEP_ID=0 \
+        SLURM_STEP_NODELIST=node[003,005] SLURM_STEP_NUM_NODES=2 SLURM_STEP_NUM_TASKS=4 \
+        SLURM_STEP_TASKS_PER_NODE=2(x2) SLURM_SUBMIT_HOST=login";
+
+    #[test]
+    fn srun_meets_on_the_first_host_of_the_step() {
+        let port = port_of("1234567.0");
+        let named = |meeting| Meeting { name: "1234567.0/0".to_owned(), ..meeting };
+        assert_eq!(met(SRUN), Ok(named(meeting("srun", 2, 4, 0, ("node003", port)))));
+        let given = format!("MASTER_ADDR=10.0.0.3 MASTER_PORT=4000 {SRUN}");
+        assert_eq!(met(&given), Ok(named(meeting("srun", 2, 4, 0, ("10.0.0.3", 4000)))));
+        // The step is a part of the job, on one host.
+        let part = SRUN.replace("STEP_NODELIST=node[003,005]", "STEP_NODELIST=node005");
+        let part = part.replace("NUM_NODES=2", "NUM_NODES=1").replace("PROCID=2", "PROCID=0");
+        assert_eq!(met(&part), Ok(named(meeting("srun", 0, 4, 0, (LOOPBACK, port)))));
+        let again = met(&format!("SLURM_RESTART_COUNT=3 {SRUN}")).unwrap();
+        assert_eq!((again.restarts, again.name.as_str()), (3, "1234567.0/3"));
+    }
+
+    #[test]
+    fn srun_with_pmi2_is_not_taken_for_mpirun() {
+        let pmi2 = met(&format!("PMI_FD=10 PMI_JOBID=1234567.0 PMI_RANK=2 PMI_SIZE=4 {SRUN}")).unwrap();
+        assert_eq!((pmi2.launcher, pmi2.host.as_str()), ("srun", "node003"));
+        // mpiexec of MPICH in a job: srun has started only its daemons, one on each host.
+        let hydra = format!(
+            "MPI_LOCALNRANKS=2 MPI_LOCALRANKID=1 PMI_FD=6 PMI_RANK=1 PMI_SIZE=3 MASTER_ADDR=node003 {}",
+            SRUN.replace("SLURM_PROCID=2", "SLURM_PROCID=0")
+        );
+        let expected = meeting("mpirun", 1, 3, 1, ("node003", port_of("1234567")));
+        assert_eq!(met(&hydra), Ok(Meeting { name: "1234567/0".to_owned(), ..expected }));
+    }
+
+    #[test]
+    fn a_shell_in_an_interactive_job_is_alone() {
+        let shell = "SLURM_JOB_ID=7 SLURM_JOB_NODELIST=node[003-004] SLURM_NTASKS=4 SLURM_PROCID=0 SLURM_LOCALID=0 \
+            SLURM_STEP_ID=4294967290 SLURM_STEP_NODELIST=node003 SLURM_STEP_NUM_NODES=1 SLURM_STEP_NUM_TASKS=1";
+        let alone = met(shell).unwrap();
+        assert_eq!((alone.rank, alone.size, alone.host.as_str()), (0, 1, LOOPBACK));
+    }
+
+    #[test]
+    fn tasks_in_another_order_need_an_address() {
+        // As seen with --distribution=arbitrary.
+        let first = SRUN.replace("SLURM_PROCID=2", "SLURM_PROCID=0");
+        let message = met(&first).unwrap_err().to_string();
+        assert!(
+            message.starts_with("task 0 runs on node005, and the others look for it on node003"),
+            "{message}"
+        );
+        assert!(message.ends_with("set MASTER_ADDR to node005 before srun"), "{message}");
+        let unread = SRUN.replace("STEP_NODELIST=node[003,005]", "STEP_NODELIST=node[003");
+        assert!(met(&unread).unwrap_err().to_string().contains("SLURM_STEP_NODELIST is \"node[003\""));
+    }
+
+    /// As mpirun of Open MPI 4.1 sets them, on one host.
+    const OPEN_MPI_4: &str = "OMPI_COMM_WORLD_LOCAL_RANK=1 OMPI_COMM_WORLD_LOCAL_SIZE=2 OMPI_COMM_WORLD_NODE_RANK=1 \
+        OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 OMPI_MCA_ess_base_jobid=713752577 \
+        OMPI_MCA_orte_hnp_uri=713752576.0;tcp://192.0.2.2:52657;tcp6://[fd00::2]:40593 OMPI_MCA_orte_num_nodes=1 \
+        PMIX_NAMESPACE=713752577 PMIX_RANK=1 PMIX_SERVER_URI2=713752576.0;tcp4://127.0.0.1:47891";
+
+    /// As mpirun of Open MPI 5.0 sets them in the only process of the second host.
+    const OPEN_MPI_5: &str = "OMPI_COMM_WORLD_LOCAL_RANK=0 OMPI_COMM_WORLD_LOCAL_SIZE=1 OMPI_COMM_WORLD_NODE_RANK=0 \
+        OMPI_COMM_WORLD_RANK=2 OMPI_COMM_WORLD_SIZE=3 PMIX_HOSTNAME=b PMIX_NAMESPACE=prterun-a-28532@1 PMIX_RANK=2 \
+        PMIX_SERVER_URI41=prterun-a-28532@0.1;tcp4://127.0.0.1:52673 PRTE_LAUNCHED=1";
+
+    #[test]
+    fn open_mpi_meets_on_its_only_host_or_at_the_address() {
+        let one_host = meeting("mpirun", 1, 2, 1, (LOOPBACK, port_of("713752577")));
+        assert_eq!(met(OPEN_MPI_4), Ok(Meeting { name: "713752577/0".to_owned(), ..one_host }));
+        let message = met(OPEN_MPI_5).unwrap_err().to_string();
+        assert!(message.starts_with("mpirun started 3 processes, and MASTER_ADDR is not set; "), "{message}");
+        assert!(message.contains("-x MASTER_ADDR=HOST -x MASTER_PORT=PORT"), "{message}");
+        let two_hosts = meeting("mpirun", 2, 3, 0, ("a", port_of("prterun-a-28532@1")));
+        let expected = Meeting { name: "prterun-a-28532@1/0".to_owned(), ..two_hosts };
+        assert_eq!(met(&format!("MASTER_ADDR=a {OPEN_MPI_5}")), Ok(expected));
+    }
+
+    #[test]
+    fn hydra_meets_on_its_only_host_or_at_the_address() {
+        // As mpiexec of MPICH 4.0 and 5.0 sets them.
+        let mpich = "HYDI_CONTROL_FD=7 MPI_LOCALNRANKS=2 MPI_LOCALRANKID=1 PMI_FD=11 PMI_RANK=1 PMI_SIZE=2";
+        assert_eq!(met(mpich), Ok(meeting("mpirun", 1, 2, 1, (LOOPBACK, 29_500))));
+        // As mpirun of Intel MPI 2021.19 sets them, on two hosts.
+        let intel = "I_MPI_HYDRA_UUID=b96f0000-81a4 MPI_LOCALNRANKS=1 MPI_LOCALRANKID=0 PMI_FD=9 PMI_RANK=1 PMI_SIZE=2";
+        assert!(
+            met(intel).unwrap_err().to_string().contains("-genv MASTER_ADDR HOST -genv MASTER_PORT PORT")
+        );
+        let expected = meeting("mpirun", 1, 2, 0, ("a", port_of("b96f0000-81a4")));
+        let named = Meeting { name: "b96f0000-81a4/0".to_owned(), ..expected };
+        assert_eq!(met(&format!("MASTER_ADDR=a {intel}")), Ok(named));
+    }
+
+    #[test]
+    fn an_indexed_job_is_together_if_its_manifest_says_where() {
+        let alone = [("JOB_COMPLETION_INDEX", "1"), ("JOB_COMPLETIONS", "4")];
+        assert!(!is_together(&alone));
+        assert!(is_together(&[alone[0], alone[1], ("MASTER_ADDR", "pixtok-0.pixtok")]));
+        assert!(!is_together(&[alone[0], alone[1], ("MASTER_ADDR", "")]));
+        assert!(is_together(&[("RANK", "0"), ("WORLD_SIZE", "2")]));
+        let job = met("JOB_COMPLETION_INDEX=1 JOB_COMPLETIONS=4 MASTER_ADDR=pixtok-0.pixtok");
+        assert_eq!(job, Ok(meeting(KUBERNETES, 1, 4, 0, ("pixtok-0.pixtok", 29_500))));
+        let message = met("JOB_COMPLETION_INDEX=1 MASTER_ADDR=pixtok-0.pixtok").unwrap_err().to_string();
+        assert!(
+            message.contains("JOB_COMPLETIONS is not set; set it to the number of completions"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_trainjob_needs_torchrun() {
+        // As the trainer 2 of Kubeflow sets them.
+        let pod = "JOB_COMPLETION_INDEX=1 PET_NNODES=2 PET_NPROC_PER_NODE=1 PET_NODE_RANK=1 \
+            PET_MASTER_ADDR=pixtok-node-0-0.pixtok PET_MASTER_PORT=29500";
+        let message = met(pod).unwrap_err().to_string();
+        assert!(message.starts_with("PET_MASTER_ADDR is \"pixtok-node-0-0.pixtok\""), "{message}");
+        assert!(message.contains("torchrun --no-python pixtok"), "{message}");
+        assert!(is_together(&[("JOB_COMPLETION_INDEX", "1"), ("PET_MASTER_ADDR", "pixtok-node-0-0.pixtok")]));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_remedy() {
+        for (environment, parts) in [
+            ("RANK=1 WORLD_SIZE=2", ["MASTER_ADDR is not set", "set it to the host of process 0"]),
+            ("RANK=4 WORLD_SIZE=4 MASTER_ADDR=a", ["RANK is \"4\"", "from 0 to WORLD_SIZE - 1"]),
+            ("RANK=x WORLD_SIZE=4 MASTER_ADDR=a", ["RANK is \"x\"", "WORLD_SIZE is \"4\""]),
+            ("RANK=0 WORLD_SIZE=0 MASTER_ADDR=a", ["RANK is \"0\"", "WORLD_SIZE is \"0\""]),
+            ("RANK=0 WORLD_SIZE=4 MASTER_ADDR=a MASTER_PORT=http", ["\"http\"", "from 1 to 65535"]),
+            ("RANK=0 WORLD_SIZE=4 MASTER_ADDR=a MASTER_PORT=0", ["\"0\"", "from 1 to 65535"]),
+            ("RANK=0 WORLD_SIZE=4 MASTER_ADDR=a MASTER_PORT=65536", ["\"65536\"", "from 1 to 65535"]),
+            ("RANK=0 WORLD_SIZE=4 MASTER_ADDR=a LOCAL_RANK=-1", ["LOCAL_RANK is \"-1\"", "correct it"]),
+            ("JOB_COMPLETION_INDEX=0 JOB_COMPLETIONS=2", ["MASTER_ADDR", "the pod with index 0"]),
+            ("SLURM_PROCID=1 SLURM_NTASKS=2", ["SLURM_STEP_NODELIST is \"\"", "set MASTER_ADDR"]),
+        ] {
+            let message = met(environment).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| message.contains(part)), "{environment}: {message}");
+        }
+    }
+
+    #[test]
+    fn ports_of_jobs_side_by_side_differ() {
+        let jobs = (1_234_000..1_235_000).map(|job| format!("{job}.0"));
+        let steps = (1..100).map(|step| format!("1234000.{step}"));
+        let mut ports: Vec<u16> = jobs.chain(steps).map(|id| port_of(&id)).collect();
+        assert!(ports.iter().all(|port| (20_000..=29_490).contains(port)));
+        ports[..1000].sort_unstable();
+        assert!(ports[..1000].windows(2).all(|pair| pair[0] != pair[1]));
+        ports.sort_unstable();
+        assert!(ports.windows(2).filter(|pair| pair[0] == pair[1]).count() < 30);
     }
 }
