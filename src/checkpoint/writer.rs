@@ -14,11 +14,12 @@ use super::snapshot::Snapshot;
 use super::which::step_name;
 use pixtok_base::paths::{make_folder, mark_output};
 
-/// A run folder that this process has locked.
+/// A run folder that this process has locked, or that the first of several processes has.
 #[derive(Debug)]
 pub struct RunWriter {
     folder: RunFolder,
-    _lock: Lock,
+    /// None in a process that leaves all writing to the first.
+    _lock: Option<Lock>,
 }
 
 impl RunWriter {
@@ -58,6 +59,15 @@ impl RunWriter {
         Ok(run)
     }
 
+    /// The folder of a process that leaves all writing to the first of several, which has created or
+    /// locked it.
+    ///
+    /// # Errors
+    /// [`Error::NotARun`].
+    pub fn beside(path: &Path) -> Result<RunWriter, Error> {
+        Ok(RunWriter { folder: RunFolder::open(path)?, _lock: None })
+    }
+
     fn lock(path: &Path) -> Result<RunWriter, Error> {
         let lock = Lock::take(path)?;
         // An existing lock file may open although no new file can be created. So this is tried too.
@@ -65,7 +75,7 @@ impl RunWriter {
         let written = fs::write(&probe, b"probe");
         let removed = fs::remove_file(&probe);
         written.and(removed).map_err(|source| Error::NotWritable { folder: path.to_owned(), source })?;
-        Ok(RunWriter { folder: RunFolder::open(path)?, _lock: lock })
+        Ok(RunWriter { folder: RunFolder::open(path)?, _lock: Some(lock) })
     }
 
     /// The folder, for reading.

@@ -8,7 +8,7 @@ use super::{print, tell};
 use crate::cli::TrainArgs;
 use crate::run::{self, TrainOptions};
 use crate::train::Outcome;
-use crate::world::World;
+use crate::world::{Launch, Meeting};
 use pixtok_base::Class;
 
 /// Trains, or describes what would be trained. The exit code is 0, or 128 + n after signal n.
@@ -18,9 +18,10 @@ pub(super) fn run(args: TrainArgs) -> Result<u8> {
     if dry_run {
         return describe(&options, print_config);
     }
-    let (world, note) = World::of_training(|name| env::var(name).ok());
-    note.iter().for_each(|text| tell().say(text));
-    train(&options, &world)
+    let variable = |name: &str| env::var(name).ok();
+    let launch = Launch::find(variable).filter(|launch| launch.is_together(variable));
+    let meeting = launch.map(|launch| launch.meeting(variable)).transpose()?;
+    train(&options, meeting.as_ref())
 }
 
 /// Describes the run, and reads its images if that is asked for. The exit code is that of bad
@@ -42,17 +43,22 @@ fn describe(options: &TrainOptions, print_config: bool) -> Result<u8> {
 }
 
 /// Trains, and says how it ended.
-pub(super) fn train(options: &TrainOptions, world: &World) -> Result<u8> {
-    match run::train(options, world, tell())? {
+pub(super) fn train(options: &TrainOptions, meeting: Option<&Meeting>) -> Result<u8> {
+    // Of several processes the first says how it ended.
+    let first = meeting.is_none_or(|meeting| meeting.rank == 0);
+    match run::train(options, meeting, tell())? {
+        (Outcome::Finished { .. }, _) if !first => Ok(0),
         (Outcome::Finished { checkpoint }, _) => {
             print(&format!("trained: {}\n", checkpoint.display())).map(|()| 0)
         }
         (Outcome::Interrupted { signal, checkpoint }, run) => {
-            tell().note(&format!(
-                "stopped by signal {signal}; saved {}; go on with: pixtok train --resume {}",
-                checkpoint.display(),
-                run.display()
-            ));
+            if first {
+                tell().note(&format!(
+                    "stopped by signal {signal}; saved {}; go on with: pixtok train --resume {}",
+                    checkpoint.display(),
+                    run.display()
+                ));
+            }
             Ok(u8::try_from(128 + signal).unwrap_or(u8::MAX))
         }
     }
@@ -68,6 +74,7 @@ fn options(args: TrainArgs) -> TrainOptions {
         val_split: args.val_split,
         run: args.run,
         resume: args.resume,
+        or_resume: args.or_resume,
         restart: args.restart,
         accept_inexact: args.accept_inexact,
         init_from: args.init_from,

@@ -144,13 +144,25 @@ impl Config {
 /// it then says what is wrong.
 #[must_use]
 pub fn task_of(path: &Path, overrides: &[String]) -> TaskKind {
-    let read = || {
-        let bytes = fs::read(path).ok()?;
-        let mut table: Table = encoding::text(&bytes, "").ok()?.parse().ok()?;
-        overrides::apply(&mut table, overrides).ok()?;
-        table.remove("task")?.try_into().ok()
-    };
-    read().unwrap_or_default()
+    let task = unchecked(path, overrides).and_then(|mut table| table.remove("task")?.try_into().ok());
+    task.unwrap_or_default()
+}
+
+/// `train.timeout_secs` of a config that is not checked yet; `None` if it isn't there or can't be
+/// read, of which the check says more.
+#[must_use]
+pub fn timeout_of(path: &Path, overrides: &[String]) -> Option<u64> {
+    let table = unchecked(path, overrides)?;
+    let seconds = table.get("train")?.get("timeout_secs")?.as_integer()?;
+    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0)
+}
+
+/// A config's table with `overrides`, whatever it holds.
+fn unchecked(path: &Path, overrides: &[String]) -> Option<Table> {
+    let bytes = fs::read(path).ok()?;
+    let mut table: Table = encoding::text(&bytes, "").ok()?.parse().ok()?;
+    overrides::apply(&mut table, overrides).ok()?;
+    Some(table)
 }
 
 /// Whether one of the `overrides`, each `key=value`, sets `key` or a table that contains it.

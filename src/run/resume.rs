@@ -15,6 +15,7 @@ use crate::config::{CHANGES_FILE, ConfigError, KnownKey, RootConfig, RunChange, 
 use crate::logger::METRICS_FILE;
 use crate::optim::{self, Schedule};
 use crate::train::{DeviceKind, Progress, TrainError};
+use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_torch::DeviceChoice;
 
@@ -28,14 +29,15 @@ pub(super) struct Earlier<R: RunTask> {
     /// The state of the checkpoint to resume from, or else of the newest one whose state can be
     /// read; none if there is none.
     state: Option<(Progress, R::State)>,
-    /// This process's lock on it; absent in a dry run.
-    lock: Option<RunWriter>,
+    /// This process's hold on it; absent in a dry run.
+    writer: Option<RunWriter>,
     resumed: Resumed,
 }
 
 impl<R: RunTask> Earlier<R> {
-    /// Reads the run's config and state. A dry run takes no lock and changes nothing.
-    pub fn open(path: &Path, dry_run: bool) -> Result<Self> {
+    /// Reads the run's config and state. Of several processes only the first takes the lock. A dry
+    /// run has no `world`, takes no lock and changes nothing.
+    pub fn open(path: &Path, world: Option<&World>) -> Result<Self> {
         let run = Run::find(path)?;
         let (folder, config) = (run.folder(), R::config_of(&run)?);
         if run.is_model() && folder.checkpoints()?.is_empty() {
@@ -45,7 +47,10 @@ impl<R: RunTask> Earlier<R> {
             ))
             .into());
         }
-        let lock = if dry_run { None } else { Some(RunWriter::resume(path)?) };
+        let resume = |world: &World| {
+            if world.writes() { RunWriter::resume(path) } else { RunWriter::beside(path) }
+        };
+        let writer = world.map(resume).transpose()?;
         let resumed = folder.newest_whole()?;
         let state = match &resumed.loaded {
             Some(loaded) => Some(loaded.snapshot.state.clone()),
@@ -57,7 +62,7 @@ impl<R: RunTask> Earlier<R> {
         // again. A run that starts over takes its settings from its config.
         let step = resumed.loaded.as_ref().map(|loaded| loaded.step);
         changes.retain(|change| step.is_some_and(|step| change.step <= step));
-        let earlier = Self { run, config, changes, state, lock, resumed };
+        let earlier = Self { run, config, changes, state, writer, resumed };
         earlier.check_own_config()?;
         Ok(earlier)
     }
@@ -99,6 +104,11 @@ impl<R: RunTask> Earlier<R> {
     /// The task's state in the checkpoint to resume from, if there is one.
     pub fn state(&self) -> Option<&R::State> {
         self.last_state().filter(|_| self.has_checkpoint())
+    }
+
+    /// The step of the checkpoint to resume from.
+    pub fn step(&self) -> Option<u64> {
+        self.resumed.loaded.as_ref().map(|loaded| loaded.step)
     }
 
     /// Whether there is a checkpoint to resume from.
@@ -195,7 +205,7 @@ impl<R: RunTask> Earlier<R> {
 
     /// Hands over the run and its checkpoint; `None` in a dry run.
     pub fn take(&mut self) -> Option<(RunWriter, Resumed)> {
-        Some((self.lock.take()?, std::mem::take(&mut self.resumed)))
+        Some((self.writer.take()?, std::mem::take(&mut self.resumed)))
     }
 
     /// Describes what starting over discards.

@@ -1,7 +1,8 @@
 //! Makes a training's config from its options, whatever its task.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::resume::Earlier;
 use super::task::RunTask;
 use super::{CONFIG, Compute, Pick, Run, Tell};
-use crate::config::{RootConfig, read_config, shipped};
+use crate::config::{RootConfig, read_config, shipped, timeout_of};
+use crate::train;
 use pixtok_base::Misuse;
 
 /// The options of a training.
@@ -32,6 +34,8 @@ pub struct TrainOptions {
     pub run: Option<PathBuf>,
     /// The run to resume.
     pub resume: Option<PathBuf>,
+    /// Whether to go on with the run of the folder if there is one already.
+    pub or_resume: bool,
     /// Whether to start over a run without a complete checkpoint and discard its logs.
     pub restart: bool,
     /// Whether to go on with a different thread count or kind of device than the run's.
@@ -72,6 +76,13 @@ pub(super) fn config_file(options: &TrainOptions) -> Result<PathBuf> {
         return Err(Misuse(format!("{} is a folder, not a config; {remedy}", given.display())).into());
     }
     Ok(shipped::config(given)?)
+}
+
+/// The time-out of a training, `train.timeout_secs`. It is needed before the config is checked, since
+/// processes meet before they do anything else.
+pub(super) fn timeout(file: &Path, overrides: &[String]) -> Duration {
+    let given = timeout_of(file, overrides);
+    Duration::from_secs(given.unwrap_or_else(|| train::Config::default().timeout_secs))
 }
 
 /// The checked config, with flags and overrides applied, and a note on what the flags changed.

@@ -107,6 +107,8 @@ pub(super) struct Prepared<R: RunTask> {
     pub settled: Settled,
     /// Messages to show before the first step.
     pub notes: Vec<String>,
+    /// The processes that train together, connected.
+    pub world: World,
 }
 
 /// A task that can be trained.

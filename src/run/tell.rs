@@ -10,6 +10,7 @@ use crate::logger::Verbosity;
 pub struct Tell<'a> {
     sink: &'a (dyn Fn(&str) + Sync),
     begin: Option<Begin<'a>>,
+    only_warnings: bool,
 }
 
 /// Begins to show some work: what is done, in words, and the number of its parts if it is known.
@@ -25,7 +26,7 @@ impl<'a> Tell<'a> {
     /// Passes the messages to `sink`, and shows no progress.
     #[must_use]
     pub fn to(sink: &'a (dyn Fn(&str) + Sync)) -> Self {
-        Self { sink, begin: None }
+        Self { sink, begin: None, only_warnings: false }
     }
 
     /// The same, and `begin` begins to show some work: what is done, and the number of its parts if
@@ -35,6 +36,12 @@ impl<'a> Tell<'a> {
         Self { begin: Some(begin), ..self }
     }
 
+    /// Tells only warnings from now on: in a process beside the one that tells the rest.
+    #[must_use]
+    pub fn warnings(self) -> Self {
+        Self { only_warnings: true, begin: None, ..self }
+    }
+
     /// Tells a message at any verbosity: a warning, or what is skipped.
     pub fn say(self, text: &str) {
         (self.sink)(text);
@@ -42,14 +49,14 @@ impl<'a> Tell<'a> {
 
     /// Tells a note, unless only warnings are wanted.
     pub fn note(self, text: &str) {
-        if Verbosity::chosen() > Verbosity::Quiet {
+        if Verbosity::chosen() > Verbosity::Quiet && !self.only_warnings {
             self.say(text);
         }
     }
 
     /// Tells a detail, only if details are wanted.
     pub fn detail(self, text: impl FnOnce() -> String) {
-        if Verbosity::chosen() == Verbosity::Verbose {
+        if Verbosity::chosen() == Verbosity::Verbose && !self.only_warnings {
             self.say(&text());
         }
     }

@@ -1,4 +1,7 @@
 //! Trains a run from its options, whatever its task.
+//!
+//! Of several processes each does the same, but only the first locks the run folder and writes to
+//! it. The others wait for it where they need what it writes.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +10,37 @@ use tch::Device;
 
 use super::libtorch::libtorch_version;
 use super::resume::Earlier;
-use super::settings::{TrainOptions, resolve};
+use super::settings::{TrainOptions, config_file, resolve, timeout};
 use super::task::{self, Prepared, Ready, RunTask};
-use super::{CONFIG, Tell, precision};
+use super::{CONFIG, Tell, precision, together};
 use crate::checkpoint::{RunWriter, write_atomic};
 use crate::config::{CHANGES_FILE, RootConfig, RunChange};
 use crate::train::{Exactness, Machine, Outcome, Parts, Signals, Trainer};
-use crate::world::World;
+use crate::world::{Meeting, World};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
 
-/// Starts or resumes a run and trains it. Returns how it ended, and the run's folder.
+/// Starts or resumes a run and trains it, together with the other processes of `meeting`. Returns
+/// how it ended, and the run's folder.
 ///
 /// # Errors
 /// Whatever is wrong with the settings, the data or the run, before the first step; what stops the
 /// training.
-pub fn train(options: &TrainOptions, world: &World, tell: Tell) -> Result<(Outcome, PathBuf)> {
-    task::chosen(options)?.train(options, world, tell)
+pub fn train(options: &TrainOptions, meeting: Option<&Meeting>, tell: Tell) -> Result<(Outcome, PathBuf)> {
+    let world = match meeting {
+        Some(meeting) => World::join(meeting, timeout(&config_file(options)?, &options.overrides))?,
+        None => World::single(),
+    };
+    let tell = if world.writes() { tell } else { tell.warnings() };
+    if world.size() > 1 {
+        let (launcher, size) = (meeting.map_or("", |meeting| meeting.launcher), world.size());
+        tell.note(&format!("{size} processes train together (by {launcher})"));
+    }
+    let outcome = together::options(options, &world)
+        .and_then(|options| task::chosen(&options)?.train(&options, &world, tell));
+    let ending = outcome.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
+    world.leave(ending.as_ref().map(|()| ()).map_err(String::as_str));
+    outcome
 }
 
 /// A run that was described and not started.
@@ -57,16 +74,19 @@ pub fn describe(options: &TrainOptions, print_config: bool, tell: Tell) -> Resul
     task::chosen(options)?.describe(options, print_config, tell)
 }
 
-/// Checks everything that a training starts from. A dry run takes no lock.
-fn prepare<R: RunTask>(options: &TrainOptions, dry_run: bool, tell: Tell) -> Result<Prepared<R>> {
+/// Checks everything that a training starts from. `world` is absent in a dry run, which takes no
+/// lock.
+fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell) -> Result<Prepared<R>> {
+    let dry_run = world.is_none();
     let earlier = options.resume.as_deref().map(|run| {
         let _reading = tell.work("reading the run's checkpoints", None);
-        Earlier::<R>::open(run, dry_run)
+        Earlier::<R>::open(run, world)
     });
     let earlier = earlier.transpose()?;
     let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
     let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
+    let compute = world.map_or(compute, |world| together::compute(compute, world));
     let device = compute.start(tell)?;
     let before = earlier.as_ref().map(|run| run.config.train());
     let settled = precision::settle(config.train_mut(), before, device)?;
@@ -78,7 +98,8 @@ fn prepare<R: RunTask>(options: &TrainOptions, dry_run: bool, tell: Tell) -> Res
         earlier.check_checkpoint(options.restart, tell)?;
         notes.extend(earlier.check_steps(&config)?);
     }
-    Ok(Prepared { earlier, config, device, settled, notes })
+    let world = world.cloned().unwrap_or_else(World::single).connected(device)?;
+    Ok(Prepared { earlier, config, device, settled, notes, world })
 }
 
 /// Trains a run of the task `R`.
@@ -87,8 +108,9 @@ pub(super) fn train_as<R: RunTask>(
     world: &World,
     tell: Tell,
 ) -> Result<(Outcome, PathBuf)> {
-    let mut prepared = prepare::<R>(options, false, tell)?;
-    let device = prepared.device;
+    let mut prepared = prepare::<R>(options, Some(world), tell)?;
+    let (device, world) = (prepared.device, prepared.world.clone());
+    together::check(&prepared.config, prepared.earlier.as_ref(), &world)?;
     let built = R::build(&mut prepared, options, tell)?;
     // The run's file keeps the settings that it began with.
     let (began, changes) = match &prepared.earlier {
@@ -100,7 +122,7 @@ pub(super) fn train_as<R: RunTask>(
     set_deterministic(train.deterministic)?;
     let (run, resumed) = match prepared.earlier.as_mut().and_then(Earlier::take) {
         Some((run, resumed)) => (run, Some(resumed)),
-        None => (RunWriter::create(&run_folder(options))?, None),
+        None => (together::create(&run_folder(options), &world)?, None),
     };
     let goes_on = resumed.as_ref().is_some_and(|resumed| resumed.loaded.is_some());
     if goes_on && device.is_cuda() && !train.deterministic {
@@ -111,12 +133,13 @@ pub(super) fn train_as<R: RunTask>(
     }
     R::announce(&built, &prepared, options, tell)?;
     let path = run.folder().path().to_owned();
-    if prepared.earlier.is_none() {
+    if prepared.earlier.is_none() && world.writes() {
         // Written before the logs, so that a folder with logs always has its config.
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
     }
     let exactness = exactness(&began, device)?;
-    let Ready { task, batches, told_late } = R::task(built, &prepared, exactness, options, world)?;
+    let Ready { task, batches, told_late } = R::task(built, &prepared, exactness, options, &world)?;
+    together::check_task(&task, &world)?;
     let trainer = Trainer::new(Parts {
         seed: Seed(prepared.config.seed()),
         train,
@@ -131,9 +154,10 @@ pub(super) fn train_as<R: RunTask>(
         signals: Signals::listen().context("cannot listen for signals")?,
         world: world.clone(),
     })?;
+    together::wait_for_the_first(&world)?;
     told_late(tell);
     let Prepared { earlier, config, mut notes, .. } = prepared;
-    if earlier.is_some() {
+    if earlier.is_some() && world.writes() {
         // Written only now, so that a refused resume leaves the config unchanged.
         write_changes(&path, &changes)?;
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
@@ -149,7 +173,7 @@ pub(super) fn describe_as<R: RunTask>(
     print_config: bool,
     tell: Tell,
 ) -> Result<Described> {
-    R::describe(prepare::<R>(options, true, tell)?, options, print_config, tell)
+    R::describe(prepare::<R>(options, None, tell)?, options, print_config, tell)
 }
 
 /// Frees memory in a way that suits a training on the CPU.

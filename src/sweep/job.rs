@@ -256,6 +256,7 @@ impl Job {
             // If it was stopped before its first checkpoint, a restart loses nothing.
             restart: begun && RunFolder::open(&self.folder)?.checkpoints()?.is_empty(),
             accept_inexact: false,
+            or_resume: false,
             init_from: None,
             lpips_weights: self.loss_weights.clone(),
             check_data: false,

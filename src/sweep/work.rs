@@ -117,6 +117,7 @@ mod tests {
             resume: None,
             restart: true,
             accept_inexact: false,
+            or_resume: false,
             init_from: None,
             lpips_weights: Some("lpips-vgg.safetensors".into()),
             check_data: false,

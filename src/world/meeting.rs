@@ -103,9 +103,9 @@ impl Joined {
         let host = self.store.part("host/")?;
         let host = Group::gloo(&host, self.rank, self.size, timeout, &self.reach).map_err(failed)?;
         let cuda = match device {
-            Device::Cuda(_) => {
+            Device::Cuda(number) => {
                 let store = self.store.part("cuda/")?;
-                Some(Group::nccl(&store, self.rank, self.size, timeout).map_err(failed)?)
+                Some(Group::nccl(&store, self.rank, self.size, timeout, number).map_err(failed)?)
             }
             _ => None,
         };

@@ -1,6 +1,7 @@
 // The store at which processes meet, and the exchange of tensors among them: c10d of libtorch.
 #include "process_group.h"
 #include <ATen/ops/empty.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
 #include <cstdlib>
 #include <torch/csrc/autograd/custom_function.h>
@@ -88,6 +89,22 @@ char* px_group_gloo(void* store, int rank, int size, int64_t timeout_ms, const c
     made->backend = c10::make_intrusive<c10d::ProcessGroupGloo>(*static_cast<Store*>(store), rank, size, options);
     *group = made;
   });
+}
+
+// Makes a CUDA device the current one of this thread, after px_load_cuda has succeeded.
+char* px_use_cuda(int device) {
+  return caught([&] {
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device)));
+  });
+}
+
+// Processes that exchange tensors by a new c10::intrusive_ptr<c10d::Backend>*.
+void* px_group_of(void* backend) {
+  auto made = new Group;
+  auto own = static_cast<c10::intrusive_ptr<c10d::Backend>*>(backend);
+  made->backend = std::move(*own);
+  delete own;
+  return made;
 }
 
 // Replaces a tensor by its sum over all processes.

@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use tch::Tensor;
 
-use super::TorchError;
 use super::shim::{
     check, made, message_of, px_all_gather, px_all_reduce, px_broadcast, px_free, px_gradients,
-    px_gradients_arm, px_gradients_finish, px_group_fault, px_group_gloo, px_store, px_store_again,
-    px_store_free, px_store_get, px_store_has, px_store_part, px_store_set, px_summed,
+    px_gradients_arm, px_gradients_finish, px_group_fault, px_group_gloo, px_group_of, px_nccl_group,
+    px_store, px_store_again, px_store_free, px_store_get, px_store_has, px_store_part, px_store_set,
+    px_summed, px_use_cuda,
 };
+use super::{TorchError, load_nccl};
 
 /// A connection to the keys and values that all processes share.
 pub struct Store(*mut c_void);
@@ -188,6 +189,30 @@ impl Group {
             }
         };
         pointer(made).map(Self)
+    }
+
+    /// A group for tensors on the CUDA device number `device`, over NCCL.
+    ///
+    /// # Errors
+    /// When `libpixtok_cuda.so` is missing, or the processes don't reach each other in time.
+    pub fn nccl(
+        store: &Store,
+        rank: u32,
+        size: u32,
+        timeout: Duration,
+        device: usize,
+    ) -> Result<Self, TorchError> {
+        load_nccl().map_err(TorchError::NoDevice)?;
+        let name = text("pixtok")?;
+        // SAFETY: the call takes only a number.
+        check(unsafe { px_use_cuda(device as c_int) })?;
+        let made = |out| {
+            let (rank, size) = (rank as c_int, size as c_int);
+            // SAFETY: all pointers are valid through the call, and the group keeps the store alive.
+            unsafe { px_nccl_group(store.0, rank, size, milliseconds(timeout), name.as_ptr(), out) }
+        };
+        // SAFETY: the pointer is the one that the shim has just made, and isn't used afterwards.
+        pointer(made).map(|backend| Self(unsafe { px_group_of(backend) }))
     }
 
     /// Replaces a contiguous tensor by its sum over all processes.

@@ -126,6 +126,8 @@ unsafe extern "C" {
         address: *const c_char,
         group: *mut *mut c_void,
     ) -> *mut c_char;
+    pub(super) fn px_use_cuda(device: c_int) -> *mut c_char;
+    pub(super) fn px_group_of(backend: *mut c_void) -> *mut c_void;
     pub(super) fn px_all_reduce(group: *mut c_void, tensor: *mut C_tensor) -> *mut c_char;
     pub(super) fn px_summed(group: *mut c_void, x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn px_all_gather(

@@ -1,0 +1,226 @@
+//! What several processes do together before they train: they agree on the run, and find out
+//! whether they start from the same.
+
+use std::path::Path;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+use toml::Table;
+
+use super::CONFIG;
+use super::compute::Compute;
+use super::libtorch::libtorch_version;
+use super::resume::Earlier;
+use super::settings::TrainOptions;
+use super::task::RunTask;
+use super::training::run_folder;
+use crate::checkpoint::{RunFolder, RunWriter};
+use crate::config::RootConfig;
+use crate::train::{self, Task, TrainError};
+use crate::world::{World, WorldError};
+use pixtok_base::Misuse;
+
+/// How long the others wait for the first process, which may have to list or to read all images, as
+/// long as it shows that it is alive.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// The largest number of differences that an error names.
+const NAMED: usize = 5;
+
+/// Turns `--or-resume` into a resume or a new run. The first process decides, since it creates the
+/// folder. A job that torchrun has started again goes on by itself.
+pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOptions> {
+    let mut options = options.clone();
+    let wanted = options.or_resume || (world.restarts() > 0 && options.resume.is_none());
+    if !wanted {
+        return Ok(options);
+    }
+    let run = run_folder(&options);
+    let found = world.writes() && run.join(CONFIG).is_file();
+    let decided =
+        world.exchange("the choice between a new run and a resume", &[u8::from(found)], PATIENCE)?;
+    if decided.first().is_some_and(|found| found.first() == Some(&1)) {
+        // A run that was stopped before its first checkpoint has nothing to go on from.
+        options.restart = RunFolder::open(&run)?.checkpoints()?.is_empty();
+        options.config = options.config.filter(|_| options.restart);
+        options.resume = Some(run);
+        options.run = None;
+        // Where a new run starts from.
+        options.init_from = None;
+    }
+    Ok(options)
+}
+
+/// Without a thread count of the user's own, the processes of a host share its processors.
+pub(super) fn compute(compute: Compute, world: &World) -> Compute {
+    let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"].iter().any(|name| std::env::var_os(name).is_some());
+    if compute.threads.is_some() || chosen || world.on_this_host() == 1 {
+        return compute;
+    }
+    let processors = available_parallelism().map_or(1, usize::from);
+    let each = (processors / world.on_this_host() as usize).max(1);
+    Compute { threads: i32::try_from(each).ok(), ..compute }
+}
+
+/// Creates the run folder in the first process, and waits for it in the others.
+pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
+    if world.writes() {
+        let run = RunWriter::create(path)?;
+        wait_for_the_first(world)?;
+        return Ok(run);
+    }
+    wait_for_the_first(world)?;
+    RunWriter::beside(path).with_context(|| {
+        format!(
+            "process {} doesn't see the run folder that process 0 created; all processes need a file system that they share",
+            world.rank()
+        )
+    })
+}
+
+/// Waits until the first process has come here too, however long it takes.
+pub(super) fn wait_for_the_first(world: &World) -> Result<(), WorldError> {
+    world.exchange("the wait for process 0", b"", PATIENCE).map(|_| ())
+}
+
+/// Refuses a batch that the processes can't divide, and processes that start from different
+/// settings, versions or checkpoints.
+pub(super) fn check<R: RunTask>(
+    config: &R::Config,
+    earlier: Option<&Earlier<R>>,
+    world: &World,
+) -> Result<()> {
+    check_batch(config.train(), world.size() as usize)?;
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let table = Table::try_from(config)?;
+    let mut own = Map::new();
+    own.insert("the config".to_owned(), serde_json::to_value(&table)?);
+    own.insert("pixtok".to_owned(), env!("CARGO_PKG_VERSION").into());
+    own.insert("libtorch".to_owned(), libtorch_version().into());
+    own.insert("the step to resume from".to_owned(), earlier.and_then(Earlier::step).into());
+    compare("the comparison of settings", &Value::Object(own), world)
+}
+
+/// Refuses processes that see different data, or whatever else the task's state depends on. The
+/// machines may differ.
+pub(super) fn check_task(task: &impl Task, world: &World) -> Result<()> {
+    if world.size() == 1 {
+        return Ok(());
+    }
+    let mut state = Value::Object(task.state().map_err(|error| TrainError::State(error.into()))?);
+    forget(&mut state, &["machine", "threads"]);
+    compare("the comparison of data", &state, world)
+}
+
+/// Removes the keys `names` at any depth.
+fn forget(value: &mut Value, names: &[&str]) {
+    if let Value::Object(map) = value {
+        map.retain(|key, _| !names.contains(&key.as_str()));
+        map.values_mut().for_each(|value| forget(value, names));
+    }
+}
+
+/// Refuses settings in words that differ from those of the first process.
+fn compare(what: &str, own: &Value, world: &World) -> Result<()> {
+    let all = world.exchange(what, &serde_json::to_vec(own)?, PATIENCE)?;
+    let all: Vec<Value> = all.iter().map(|text| serde_json::from_slice(text)).collect::<Result<_, _>>()?;
+    let Some((first, others)) = all.split_first() else { return Ok(()) };
+    for (rank, other) in (1..).zip(others) {
+        let found = differences(first, other, "");
+        if found.is_empty() {
+            continue;
+        }
+        let more = found.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        let list: Vec<String> = found
+            .into_iter()
+            .take(NAMED)
+            .map(|(path, [first, other])| {
+                format!("{path} is {first} in process 0 and {other} in process {rank}")
+            })
+            .collect();
+        return Err(WorldError::Differs(format!(
+            "the processes don't start from the same: {}{more}; give every process the same command, program and files",
+            list.join("; ")
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+/// The paths at which two values differ, with both values.
+fn differences(first: &Value, other: &Value, path: &str) -> Vec<(String, [String; 2])> {
+    let (Value::Object(a), Value::Object(b)) = (first, other) else {
+        let shown = |value: &Value| if value.is_null() { "absent".to_owned() } else { value.to_string() };
+        return if first == other { vec![] } else { vec![(path.to_owned(), [shown(first), shown(other)])] };
+    };
+    let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+    let below = |key: &String| match path {
+        "" | "the config" => key.clone(),
+        path => format!("{path}.{key}"),
+    };
+    keys.flat_map(|key| {
+        let value = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+        differences(&value(a), &value(b), &below(key))
+    })
+    .collect()
+}
+
+/// Refuses a batch that `processes` can't divide equally.
+fn check_batch(train: &train::Config, processes: usize) -> Result<()> {
+    let (batch, parts) = (train.batch_size, train.micro_batches);
+    if !batch.is_multiple_of(processes) {
+        let lower = batch / processes * processes;
+        let words =
+            if lower > 0 { format!("{lower} or {}", lower + processes) } else { processes.to_string() };
+        return Err(Misuse(format!(
+            "train.batch_size is {batch}, which {processes} processes can't divide equally; it is the batch of all of them \
+             together: set it to {words}"
+        ))
+        .into());
+    }
+    if !(batch / processes).is_multiple_of(parts) {
+        return Err(Misuse(format!(
+            "each of {processes} processes has {} images of train.batch_size {batch}, which train.micro_batches {parts} does \
+             not divide; change one of the two",
+            batch / processes
+        ))
+        .into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_batch_is_divided_equally_or_refused() {
+        let of = |batch_size, micro_batches, processes| {
+            let train = train::Config { batch_size, micro_batches, ..train::Config::default() };
+            check_batch(&train, processes).map_err(|error| error.to_string())
+        };
+        assert_eq!(of(32, 4, 2), Ok(()));
+        assert!(of(32, 1, 3).unwrap_err().contains("set it to 30 or 33"));
+        assert!(of(2, 1, 3).unwrap_err().contains("set it to 3"));
+        assert!(of(12, 4, 2).unwrap_err().contains("has 6 images of train.batch_size 12"));
+    }
+
+    #[test]
+    fn differences_are_named_by_their_keys() {
+        let first = json!({ "the config": { "train": { "steps": 5 }, "seed": 1 }, "pixtok": "1" });
+        let other = json!({ "the config": { "train": { "steps": 6 } }, "pixtok": "1" });
+        let found = differences(&first, &other, "");
+        let named = |path: &str, a: &str, b: &str| (path.to_owned(), [a.to_owned(), b.to_owned()]);
+        assert_eq!(found, [named("seed", "1", "absent"), named("train.steps", "5", "6")]);
+        assert_eq!(differences(&first, &first, ""), []);
+        let mut state = json!({ "a": { "machine": { "cpu": 1 }, "data": 2 }, "threads": 3 });
+        forget(&mut state, &["machine", "threads"]);
+        assert_eq!(state, json!({ "a": { "data": 2 } }));
+    }
+}
