@@ -368,12 +368,13 @@ impl<T: Task> Trainer<T> {
     fn at(&self, i: usize, samples: usize) -> At {
         let (world, step) = (&self.around.world, self.around.step);
         let seed = self.seed.derive("step", &[step]);
-        let first = world.place((i * samples) as u64);
+        let of_process = samples * self.settings.micro_batches;
+        let first = world.place((i * samples) as u64, of_process as u64);
         At {
             step,
             micro_batch: i,
             seed: seed.derive("micro-batch", &[i as u64]),
-            noise: Noise::new(seed.derive("noise", &[])).at_places(first, u64::from(world.size())),
+            noise: Noise::new(seed.derive("noise", &[])).at_place(first),
         }
     }
 

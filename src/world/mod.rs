@@ -79,11 +79,12 @@ impl World {
         self.rank == 0
     }
 
-    /// The place in the whole batch of a step of this process's sample `own`. Samples are dealt to
-    /// the processes one by one, as the loader's share of a process has it.
+    /// The place in the whole batch of a step of this process's sample `own`, if each process has
+    /// this number of `samples` in the step. Those of a process are next to each other, as the
+    /// loader's share of a process has it.
     #[must_use]
-    pub fn place(&self, own: u64) -> u64 {
-        own * u64::from(self.size) + u64::from(self.rank)
+    pub fn place(&self, own: u64, samples: u64) -> u64 {
+        samples * u64::from(self.rank) + own
     }
 
     /// The sum of a tensor over all processes.
@@ -204,12 +205,9 @@ mod tests {
 
     #[test]
     fn places_of_all_processes_make_the_whole_batch() {
-        let mut places: Vec<u64> =
-            (0..3).flat_map(|rank| (0..4).map(move |own| World { rank, size: 3 }.place(own))).collect();
-        assert_eq!(places[4..8], [1, 4, 7, 10]);
-        places.sort_unstable();
-        assert_eq!(places, (0..12).collect::<Vec<u64>>());
-        assert_eq!(World::single().place(5), 5);
+        let of = |rank| (0..4).map(move |own| World { rank, size: 3 }.place(own, 4));
+        assert!((0..3).flat_map(of).eq(0..12));
+        assert_eq!(World::single().place(5, 7), 5);
     }
 
     #[test]
