@@ -37,7 +37,7 @@ pub struct Loader(data::Loader<Memory>);
 
 impl Loader {
     /// The same as [`data::Loader::train`], for a model on `device` and this process's share of
-    /// `world`.
+    /// `world`. `batch_size` is the number of images in a batch of all processes together.
     ///
     /// # Errors
     /// The same as [`data::Loader::train`].

@@ -113,7 +113,7 @@ mod tests {
         let (x, noise) = (ramp(), Noise::new(Seed(6)));
         let whole = augment(&x, &all, noise);
         for first in [0, 16, 48] {
-            let part = augment(&x.narrow(0, first, 16), &all, noise.at_places(first as u64, 1));
+            let part = augment(&x.narrow(0, first, 16), &all, noise.at_place(first as u64));
             let off = (part - whole.narrow(0, first, 16)).abs().max().double_value(&[]);
             // Means of a batch of another size may be added up in another order.
             assert!(off < 1e-3, "from {first} on: {off}");

@@ -22,7 +22,8 @@ pub(super) use crate::statistics::{Monitor, Statistic, UpdateReport, merge, merg
 pub type GroupId = usize;
 
 /// A place in the sequence of batches, as a checkpoint stores it. Only the [`Batches`] that wrote
-/// it reads it.
+/// it reads it. A process goes from batch to batch by its own; a checkpoint holds that of all
+/// processes ([`Batches::together`]).
 pub type Bookmark = Value;
 
 /// Parameters that share an optimizer.
@@ -110,6 +111,12 @@ pub trait Batches<B> {
     /// # Errors
     /// When the data can't be read.
     fn next(&mut self) -> Result<Fetched<B>, TrainError>;
+
+    /// One bookmark for all processes, given that of each, by rank. Every process can seek it. By
+    /// default their bookmarks are equal, and it is the first.
+    fn together(&self, of_all: Vec<Bookmark>) -> Bookmark {
+        of_all.into_iter().next().unwrap_or_else(|| self.beginning())
+    }
 
     /// Writes down the bad samples that the last [`Batches::next`] left out.
     ///

@@ -107,7 +107,7 @@ impl Task for Linear {
         self.seen += batch.len() as u64;
         // Two micro-batches of three: the samples are named by their places in the whole batch.
         let of_step = Noise::new(Seed(5).derive("step", &[at.step]).derive("noise", &[]));
-        assert_eq!(at.noise, of_step.at_places(3 * at.micro_batch as u64, 1));
+        assert_eq!(at.noise, of_step.at_place(3 * at.micro_batch as u64));
         let error = self.error(batch);
         // A random term, which a resumed run has to draw again.
         let noise = (at.seed.0 % 5) as f64 * 0.1;

@@ -129,9 +129,10 @@ char* px_all_gather(void* group, at::Tensor* tensor, at::Tensor** out) {
     auto own = tensor->contiguous();
     std::vector<int64_t> shape = own.sizes().vec();
     shape.insert(shape.begin(), exchange.backend->getSize());
-    auto all = at::empty(shape, own.options());
-    exchange.noting([&] { exchange.backend->_allgather_base(all, own)->wait(); });
-    *out = new at::Tensor(all);
+    auto flat = own.view({-1});
+    auto all = at::empty({exchange.backend->getSize() * flat.numel()}, own.options());
+    if (flat.numel() > 0) exchange.noting([&] { exchange.backend->_allgather_base(all, flat)->wait(); });
+    *out = new at::Tensor(all.view(shape));
   });
 }
 

@@ -21,10 +21,8 @@ const LAST_SHIFT: i64 = 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noise {
     seed: Seed,
-    /// The place of the first sample.
+    /// The place of the first sample; the others follow it.
     first: u64,
-    /// The distance from one sample's place to the next.
-    every: u64,
 }
 
 impl Noise {
@@ -32,13 +30,13 @@ impl Noise {
     /// the run and the step.
     #[must_use]
     pub const fn new(seed: Seed) -> Self {
-        Self { seed, first: 0, every: 1 }
+        Self { seed, first: 0 }
     }
 
-    /// The same noise for the samples at the places `first`, `first + every`, `first + 2·every`, ….
+    /// The same noise for the samples at the places `first`, `first + 1`, `first + 2`, ….
     #[must_use]
-    pub const fn at_places(self, first: u64, every: u64) -> Self {
-        Self { first, every, ..self }
+    pub const fn at_place(self, first: u64) -> Self {
+        Self { first, ..self }
     }
 
     /// Other noise for the same samples: that of `stream` at the coordinates `at`, as in
@@ -75,8 +73,7 @@ impl Noise {
         let each: i64 = shape[1..].iter().product();
         let before_first = self.first.wrapping_add(1).wrapping_mul(GAMMA);
         let start = self.seed.0.wrapping_add(before_first) as i64;
-        let step = self.every.wrapping_mul(GAMMA) as i64;
-        let keys = mixed(Tensor::arange(shape[0], options) * step + start);
+        let keys = mixed(Tensor::arange(shape[0], options) * GAMMA as i64 + start);
         let counted = (Tensor::arange(each, options) + 1i64) * GAMMA as i64;
         mixed(keys.unsqueeze(1) + counted).view(shape)
     }
@@ -142,16 +139,16 @@ mod tests {
         // The first outputs of the published program for the seeds 0 and 1234567.
         assert_eq!(mix(GAMMA), 0xE220_A839_7B1D_CDAF);
         assert_eq!(mix(GAMMA.wrapping_add(1_234_567)), 6_457_827_717_110_365_317);
-        // The product of `every` and of the seed wraps.
-        for (seed, first, every) in [(0, 0, 1), (u64::MAX - 5, 3, 2), (0x8000_0000_0000_0000, 1 << 40, 7)] {
-            let noise = Noise::new(Seed(seed)).at_places(first, every);
+        // Sums and products wrap.
+        for (seed, first) in [(0, 0), (u64::MAX - 5, 3), (0x8000_0000_0000_0000, 1 << 40)] {
+            let noise = Noise::new(Seed(seed)).at_place(first);
             let shape = [3, 5, 7];
             let drawn: Vec<i64> = Vec::try_from(noise.bits(&shape, CPU).view([-1])).unwrap();
             let uniform = floats(&noise.uniform(&shape, CPU));
             let whole: Vec<i64> = Vec::try_from(noise.whole(1000, &shape, CPU).view([-1])).unwrap();
             for (at, found) in drawn.iter().enumerate() {
                 let (sample, i) = (at as u64 / 35, at as u64 % 35);
-                let expected = bits(seed, first + sample * every, i);
+                let expected = bits(seed, first + sample, i);
                 assert_eq!(*found as u64, expected);
                 assert_eq!(uniform[at], (expected >> 40) as f64 / f64::from(1 << 24));
                 assert_eq!(whole[at] as u64, ((expected >> 32) * 1000) >> 32);
@@ -167,15 +164,15 @@ mod tests {
             [noise.uniform(&shape, CPU), noise.whole(9, &shape, CPU)]
         };
         let whole = draw(noise, 8);
-        let halves = [0, 4].map(|first| draw(noise.at_places(first, 1), 4));
+        let halves = [0, 4].map(|first| draw(noise.at_place(first), 4));
         for (i, whole) in whole.iter().enumerate() {
             assert_eq!(*whole, Tensor::cat(&[&halves[0][i], &halves[1][i]], 0));
-            // Two processes take every other sample, in two micro-batches of two.
+            // Two processes take a half each, in two micro-batches of two.
             for rank in 0..2u64 {
                 for part in 0..2u64 {
-                    let own = draw(noise.at_places(part * 4 + rank, 2), 2);
-                    let of_whole = [0, 2].map(|k| whole.get(part as i64 * 4 + rank as i64 + k));
-                    assert_eq!(own[i], Tensor::stack(&of_whole, 0));
+                    let first = rank * 4 + part * 2;
+                    let own = draw(noise.at_place(first), 2);
+                    assert_eq!(own[i], whole.narrow(0, first as i64, 2));
                 }
             }
         }

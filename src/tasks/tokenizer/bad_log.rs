@@ -141,7 +141,9 @@ impl BadLog {
 /// The bad images that a data error reports.
 pub(super) fn bad_of(error: &DataError) -> Vec<BadSample> {
     match error {
-        DataError::NoGoodImages { bad, .. } | DataError::BatchTooLarge { bad, .. } => bad.clone(),
+        DataError::NoGoodImages { bad, .. }
+        | DataError::BatchTooLarge { bad, .. }
+        | DataError::ShareTooSmall { bad, .. } => bad.clone(),
         _ => vec![],
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::json;
 use tch::{Device, Tensor};
 
 use super::bad_log::{BadLog, Split, bad_of};
@@ -16,6 +18,7 @@ use pixtok_images::data::{BadSample, BadSamples, Config, Cursor, DataError, Data
 pub struct ImageBatches {
     images: Arc<Dataset>,
     config: Config,
+    /// The number of images in a batch of all processes together.
     batch_size: usize,
     seed: Seed,
     device: Device,
@@ -31,7 +34,8 @@ pub struct ImageBatches {
 
 impl ImageBatches {
     /// Batches of `images`, in an order drawn from `seed`, for a model on `device` and this
-    /// process's share of `world`.
+    /// process's share of `world`. `batch_size` is the number of images in a batch of all processes
+    /// together.
     #[must_use]
     pub fn new(
         images: Arc<Dataset>,
@@ -55,12 +59,15 @@ impl ImageBatches {
         }
     }
 
-    /// Where a bookmark of these batches leads.
+    /// Where a bookmark of these batches leads any number of processes: to the earliest place if
+    /// those that wrote it were at different places.
     ///
     /// # Errors
     /// When the bookmark does not belong to these batches.
     pub fn place(bookmark: &Bookmark) -> Result<Cursor, StateError> {
-        Ok(Cursor::deserialize(bookmark)?)
+        let earliest = cursors(bookmark)?.into_iter().min_by_key(|cursor| (cursor.epoch, cursor.position));
+        let none = || serde_json::Error::custom("the cursor names no process");
+        Ok(Cursor { ahead: 0, ..earliest.ok_or_else(none)? })
     }
 
     /// The loader, opened where the batches go on if it isn't yet.
@@ -91,7 +98,15 @@ impl Batches<Tensor> for ImageBatches {
     }
 
     fn seek(&mut self, bookmark: &Bookmark, around: &mut Surroundings) -> Result<(), TrainError> {
-        self.from = Self::place(bookmark)?;
+        let (rank, size) = (self.world.rank() as usize, self.world.size() as usize);
+        self.from = place_of(bookmark, rank, size)?;
+        let before = cursors(bookmark)?.len();
+        if before != 1 && before != size {
+            around.logger.note(&format!(
+                "the {before} processes of the checkpoint had skipped different numbers of bad images; with \
+                 {size}, training goes on from the earliest of their places, so some images are seen again"
+            ));
+        }
         self.loader = None;
         if self.bad.is_none() {
             let counted = BadSamples::new(self.images.len(), self.config.max_bad_fraction);
@@ -119,24 +134,115 @@ impl Batches<Tensor> for ImageBatches {
         })
     }
 
+    fn together(&self, of_all: Vec<Bookmark>) -> Bookmark {
+        joined(of_all)
+    }
+
     fn note_skipped(&mut self, around: &mut Surroundings) -> Result<(), TrainError> {
         let skipped = std::mem::take(&mut self.skipped);
         self.bad.as_mut().map_or(Ok(()), |bad| bad.note(skipped, around))
     }
 }
 
+/// The key of a cursor that is absent unless the process is ahead.
+const AHEAD: &str = "ahead";
+
 /// The cursor as a checkpoint's `state.json` has it.
-fn bookmark(Cursor { epoch, position }: Cursor) -> Bookmark {
-    serde_json::json!({ "epoch": epoch, "position": position })
+fn bookmark(Cursor { epoch, position, ahead }: Cursor) -> Bookmark {
+    let mut bookmark = json!({ "epoch": epoch, "position": position });
+    if ahead > 0 {
+        bookmark[AHEAD] = ahead.into();
+    }
+    bookmark
+}
+
+/// The bookmark of all processes, given that of each, by rank.
+fn joined(of_all: Vec<Bookmark>) -> Bookmark {
+    match of_all.as_slice() {
+        // A process is ahead by images of its own share, so equal cursors are not the same place.
+        [first, others @ ..] if first.get(AHEAD).is_none() && others.iter().all(|other| other == first) => {
+            first.clone()
+        }
+        _ => json!({ "processes": of_all }),
+    }
+}
+
+/// The cursors of processes that are at different places.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Apart {
+    /// By rank.
+    processes: Vec<Cursor>,
+}
+
+/// The cursors in a bookmark: one for all processes, or one for each.
+fn cursors(bookmark: &Bookmark) -> Result<Vec<Cursor>, StateError> {
+    Ok(match bookmark.get("processes") {
+        Some(_) => Apart::deserialize(bookmark)?.processes,
+        None => vec![Cursor::deserialize(bookmark)?],
+    })
+}
+
+/// Where a bookmark leads process `rank` of `size`.
+fn place_of(bookmark: &Bookmark, rank: usize, size: usize) -> Result<Cursor, StateError> {
+    let cursors = cursors(bookmark)?;
+    if cursors.len() == size { Ok(cursors[rank]) } else { ImageBatches::place(bookmark) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const EARLY: Cursor = Cursor { epoch: 2, position: 24, ahead: 1 };
+    const LATE: Cursor = Cursor { epoch: 3, position: 0, ahead: 0 };
+    const PLAIN: Cursor = Cursor { epoch: 2, position: 24, ahead: 0 };
+
+    fn of_all(cursors: &[Cursor]) -> Bookmark {
+        joined(cursors.iter().map(|cursor| bookmark(*cursor)).collect())
+    }
+
+    #[test]
+    fn processes_at_one_place_share_its_bookmark() {
+        for size in [1, 3] {
+            let all = of_all(&vec![PLAIN; size]);
+            assert_eq!(all, bookmark(PLAIN));
+            for (rank, size) in [(0, 1), (0, 2), (2, 3)] {
+                assert_eq!(place_of(&all, rank, size).unwrap(), PLAIN);
+            }
+        }
+    }
+
+    #[test]
+    fn processes_at_different_places_have_a_cursor_each() {
+        let all = of_all(&[LATE, EARLY]);
+        assert_eq!(all["processes"][1], serde_json::to_value(EARLY).unwrap());
+        assert_eq!([0, 1].map(|rank| place_of(&all, rank, 2).unwrap()), [LATE, EARLY]);
+        // Another number of processes begins at the earliest place.
+        for (rank, size) in [(0, 1), (0, 3), (1, 3), (2, 3)] {
+            assert_eq!(place_of(&all, rank, size).unwrap(), PLAIN);
+        }
+        // Each process still has the whole bookmark before the first step after a resume.
+        assert_eq!(joined(vec![all.clone(); 3]), all);
+        // Only the same number of processes can use `ahead`.
+        let ahead = of_all(&[EARLY, EARLY]);
+        assert_eq!(place_of(&ahead, 1, 2).unwrap(), EARLY);
+        assert_eq!(place_of(&ahead, 0, 1).unwrap(), PLAIN);
+    }
+
+    #[test]
+    fn other_bookmarks_are_refused() {
+        for text in [r#"{"processes":[]}"#, r#"{"processes":[{"epoch":1}]}"#, r#"{"epoch":1}"#, "7"] {
+            let other: Bookmark = serde_json::from_str(text).unwrap();
+            assert!(ImageBatches::place(&other).is_err(), "{text}");
+            assert!(place_of(&other, 0, 1).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn a_bookmark_is_the_cursor_of_state_json() {
-        let cursor = Cursor { epoch: 2, position: 31 };
-        assert_eq!(bookmark(cursor), serde_json::to_value(cursor).unwrap());
+        for ahead in [0, 3] {
+            let cursor = Cursor { epoch: 2, position: 31, ahead };
+            assert_eq!(bookmark(cursor), serde_json::to_value(cursor).unwrap());
+        }
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Assembler<M: BatchMemory> {
     dataset: Arc<Dataset>,
     pass: Pass,
     share: Share,
+    /// The number of this process's images in a batch.
     batch_size: usize,
     image_size: ImageSize,
     /// The largest number of batches that are loaded, or being loaded, before the consumer takes
@@ -66,10 +67,10 @@ impl<M: BatchMemory> Assembler<M> {
 
     fn begin(&mut self) {
         let Some(start) = self.following.take() else { return };
-        let order = self.pass.order(&self.dataset, self.share, start.epoch);
+        let stream = self.pass.stream(&self.dataset, self.share, start, self.batch_size);
         let endless = self.pass.is_endless();
-        self.following = endless.then_some(Cursor { epoch: start.epoch + 1, position: 0 });
-        self.epochs.push_back(Epoch::new(start, order, self.batch_size, endless));
+        self.following = endless.then_some(Cursor { epoch: start.epoch + 1, ..Cursor::default() });
+        self.epochs.push_back(Epoch::new(stream, self.batch_size, endless));
         // The pass may end at once.
         self.settle();
     }
@@ -105,12 +106,13 @@ impl<M: BatchMemory> Assembler<M> {
     /// Drops the images that don't fill a batch. The list of bad images stays for the next batch.
     fn end_epoch(&mut self) {
         let Some(epoch) = self.epochs.pop_front().filter(Epoch::is_fruitless) else { return };
-        let (good, total) = (epoch.rest(), self.dataset.len());
-        let (batch_size, bad) = (self.batch_size, std::mem::take(&mut self.bad));
-        self.fail(if good == 0 {
-            DataError::NoGoodImages { total, bad }
-        } else {
-            DataError::BatchTooLarge { batch_size, good, total, bad }
+        let (good, total) = (epoch.rest(), epoch.len());
+        let (batch_size, Share { rank, size }) = (self.batch_size, self.share);
+        let bad = std::mem::take(&mut self.bad);
+        self.fail(match (good, size) {
+            (0, _) => DataError::NoGoodImages { total, bad },
+            (_, 1) => DataError::BatchTooLarge { batch_size, good, total, bad },
+            _ => DataError::ShareTooSmall { rank, size, batch_size, good, total, bad },
         });
     }
 

@@ -14,13 +14,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::pass::Stream;
 use super::{BadSample, BatchMemory, Cursor, DataError, Marks};
 
 /// An image to load.
 #[derive(Debug)]
 pub(super) struct Job<I> {
     pub epoch: u64,
-    /// The position in the order of the epoch.
+    /// The place in the stream of the epoch.
     position: usize,
     /// The index in the data set.
     pub image: usize,
@@ -81,7 +82,7 @@ struct Buffer<M: BatchMemory> {
     images: Vec<Option<M::Image>>,
 }
 
-/// The next event in the order of an epoch.
+/// The next event in the stream of an epoch.
 pub(super) enum Step {
     /// The image is still being loaded.
     Wait,
@@ -104,10 +105,8 @@ pub(super) struct Epoch<M: BatchMemory> {
     batch_size: usize,
     /// Whether another epoch follows, so that images that don't fill a batch are not loaded.
     endless: bool,
-    order: Vec<u32>,
-    /// Whether it started at its first image.
-    from_start: bool,
-    /// The position of the next image to load.
+    stream: Stream,
+    /// The place in the stream of the next image to load.
     next: usize,
     /// The number of images handed out so far, and of those known to be bad.
     begun: usize,
@@ -117,26 +116,25 @@ pub(super) struct Epoch<M: BatchMemory> {
     buffers: VecDeque<Buffer<M>>,
     /// The number of complete batches.
     complete: usize,
-    /// Loaded images by position, while earlier ones are awaited.
+    /// Loaded images by place in the stream, while earlier ones are awaited.
     done: BTreeMap<usize, Result<Placed<M>, BadSample>>,
-    /// All images before this position are processed.
+    /// All images before this place in the stream are processed.
     position: usize,
-    /// Images before this position are loaded in any case.
+    /// Images before this place in the stream are loaded in any case.
     wanted: usize,
     /// The images of the batch that is being made.
     good: Vec<Placed<M>>,
 }
 
 impl<M: BatchMemory> Epoch<M> {
-    /// An epoch that starts at a cursor, in batches of `batch_size`.
-    pub fn new(start: Cursor, order: Vec<u32>, batch_size: usize, endless: bool) -> Self {
-        let position = order.len().min(start.position as usize);
+    /// The epoch that `stream` is of, in batches of `batch_size`.
+    pub fn new(stream: Stream, batch_size: usize, endless: bool) -> Self {
+        let position = stream.first;
         Self {
-            number: start.epoch,
+            number: stream.epoch,
             batch_size,
             endless,
-            order,
-            from_start: start.position == 0,
+            stream,
             next: position,
             begun: 0,
             bad: 0,
@@ -150,9 +148,9 @@ impl<M: BatchMemory> Epoch<M> {
         }
     }
 
-    /// The number of images in its order.
+    /// The number of images in its stream.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.stream.images.len()
     }
 
     /// The number of good images in the unfinished batch.
@@ -167,17 +165,17 @@ impl<M: BatchMemory> Epoch<M> {
 
     /// The cursor after the processed images.
     pub fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.number, position: self.position as u64 }
+        self.stream.cursor(self.position)
     }
 
     /// Whether it was read from its start without giving a full batch yet.
     pub fn is_fruitless(&self) -> bool {
-        self.from_start && self.complete == 0
+        self.stream.is_from_start() && self.complete == 0
     }
 
     /// Whether it gives a batch or did not start at its first image, as far as is known.
     pub fn may_be_fruitful(&self) -> bool {
-        !self.from_start || self.good_so_far() >= self.batch_size
+        !self.stream.is_from_start() || self.good_so_far() >= self.batch_size
     }
 
     /// The number of good images handed out so far, if all that are still being loaded are good.
@@ -188,7 +186,7 @@ impl<M: BatchMemory> Epoch<M> {
     /// Whether another image should be loaded, as far as is known. At the end of an epoch, images
     /// that cannot fill a batch are not loaded.
     pub fn has_work(&self) -> bool {
-        let remaining = self.order.len() - self.next;
+        let remaining = self.len() - self.next;
         let room = self.batch_size - self.good_so_far() % self.batch_size;
         self.next < self.wanted || if self.endless { remaining >= room } else { remaining > 0 }
     }
@@ -206,7 +204,7 @@ impl<M: BatchMemory> Epoch<M> {
 
     /// The next image to load. To be called when there is one, and memory for it.
     pub fn job(&mut self) -> Option<Job<M::Image>> {
-        let image = *self.order.get(self.next)? as usize;
+        let image = *self.stream.images.get(self.next)? as usize;
         let number = self.good_so_far();
         let room = if number < self.places {
             Room::Spare(vec![])
@@ -248,7 +246,7 @@ impl<M: BatchMemory> Epoch<M> {
         }
     }
 
-    /// Processes the next image of the order.
+    /// Processes the next image of the stream.
     pub fn step(&mut self) -> Step {
         if self.good.len() == self.batch_size {
             return Step::Full;
@@ -257,7 +255,7 @@ impl<M: BatchMemory> Epoch<M> {
             // Load as many images as the batch has space for. If not enough are left, the epoch
             // ends. If it has given no batch, the rest is loaded to find out how many of its images
             // are good.
-            let (room, remaining) = (self.batch_size - self.good.len(), self.order.len() - self.position);
+            let (room, remaining) = (self.batch_size - self.good.len(), self.len() - self.position);
             let loads_rest = !self.endless || self.is_fruitless();
             self.wanted += if remaining >= room {
                 room

@@ -15,14 +15,24 @@ use super::transform::Transform;
 use super::{BadSample, Config, DataError, Dataset, Pipeline, Share};
 use pixtok_base::seed::Seed;
 
-/// A place in the endless order of training images.
+/// A place in the endless order of training images, from which a process goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cursor {
     /// The number of whole passes over the data set so far.
     pub epoch: u64,
-    /// The number of images of this epoch's order that are processed, including bad ones.
+    /// The number of images of this epoch's order that are processed, including bad ones. With
+    /// several processes it counts whole batches of all of them, of which this process has
+    /// processed its share.
     pub position: u64,
+    /// The number of images of its share after `position` that this process has processed, too,
+    /// because others were bad. Always 0 with one process, and of no use to another number of them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ahead: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The number of images with properties that an evaluation reports. Unknown for images from the
@@ -69,18 +79,22 @@ pub struct Loader<M: BatchMemory> {
 }
 
 impl<M: BatchMemory> Loader<M> {
-    /// Endless batches for training, from `start` on. A batch is the next `batch_size` good images
-    /// of the epoch's order; images at the end of an epoch that do not fill a batch are dropped.
-    /// The order depends on (seed, epoch) and the share; crop and mirroring of an image depend on
-    /// (seed, epoch, image). Neither depends on the number of threads or the batch size. `allocate`
-    /// makes the memory of a batch for a shape `[B, 3, H, W]`.
+    /// Endless batches for training, from `start` on. A batch is the next `batch_size` images of
+    /// the epoch's order; images at the end of an epoch that do not fill a batch are dropped. Each
+    /// of N processes loads its [`Share`] of the batch, `batch_size` / N images. In place of a bad
+    /// image it takes the next one of its share.
     ///
-    /// An epoch without a full batch gives the item [`DataError::BatchTooLarge`] or
-    /// [`DataError::NoGoodImages`]. A lack of memory is such an item too.
+    /// The order depends on (seed, epoch); crop and mirroring of an image depend on (seed, epoch,
+    /// image). Neither depends on the number of processes, of threads or of images in a batch.
+    /// `allocate` makes the memory of this process's part of a batch, for a shape `[B, 3, H, W]`.
+    ///
+    /// An epoch without a full batch gives the item [`DataError::BatchTooLarge`],
+    /// [`DataError::ShareTooSmall`] or [`DataError::NoGoodImages`]. A lack of memory is such an
+    /// item too.
     ///
     /// # Errors
-    /// When the settings are out of range, the data set is smaller than a batch, or threads cannot
-    /// be started.
+    /// When the settings are out of range, the number of processes does not divide `batch_size`,
+    /// the data set is smaller than a batch, or threads cannot be started.
     pub fn train(
         dataset: Arc<Dataset>,
         config: &Config,
@@ -94,14 +108,23 @@ impl<M: BatchMemory> Loader<M> {
             let total = dataset.len();
             return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: Vec::new() });
         }
+        if !batch_size.is_multiple_of(share.size) {
+            let allowed = format!("a multiple of the number of processes, {}", share.size);
+            return Err(DataError::Setting {
+                key: "train.batch_size",
+                value: batch_size.to_string(),
+                allowed,
+            });
+        }
         let pass = Pass::Train { seed, window: config.shuffle_window };
         let load = loads(&dataset, config, Transform::train(config));
-        Self::start(dataset, config, (pass, share, start), batch_size, allocate, load)
+        Self::start(dataset, config, (pass, share, start), batch_size / share.size, allocate, load)
     }
 
-    /// One pass for evaluation: every image in index order, resized and cropped at the centre; the
-    /// last batch may be smaller. With `max_images`, the pass has that many images, including bad
-    /// ones, spread evenly over the data set.
+    /// One pass for evaluation: every image of the share in index order, resized and cropped at the
+    /// centre; the last batch may be smaller. With `max_images`, the passes of all processes have
+    /// that many images together, including bad ones, spread evenly over the data set. `batch_size`
+    /// is that of this process.
     ///
     /// A pass without a good image gives the item [`DataError::NoGoodImages`]. A lack of memory is
     /// such an item too.
@@ -122,6 +145,7 @@ impl<M: BatchMemory> Loader<M> {
     }
 
     /// Starts a loader in which `load` loads an image, given its index and seed, into its memory.
+    /// `batch_size` is the number of this process's images in a batch.
     fn start(
         dataset: Arc<Dataset>,
         config: &Config,

@@ -11,7 +11,7 @@
 //! two sets share files, and `copies` whether they hold the same images under different names.
 //! `samples` reads the inputs of an export from first to last, without batches and without
 //! shuffling. The order of the images and what is done to each are pure functions of (seed, epoch,
-//! index), so two integers, the [`Cursor`], are enough to resume them, whatever the number of
+//! index), so a few integers, the [`Cursor`], are enough to resume them, whatever the number of
 //! threads. Nothing here depends on models or training.
 
 mod assemble;
@@ -149,10 +149,29 @@ pub enum DataError {
         /// The bad images, with their reasons.
         bad: Vec<BadSample>,
     },
+    /// A process has fewer usable images in an epoch than its share of a batch.
+    #[error(
+        "process {rank} of {size} can use {good} of its {total} images of an epoch, and its share of a batch \
+         is {batch_size}; lower train.batch_size or add images"
+    )]
+    ShareTooSmall {
+        /// The number of the process, from 0.
+        rank: usize,
+        /// The number of processes.
+        size: usize,
+        /// The number of its images in a batch.
+        batch_size: usize,
+        /// The number of its usable images in the epoch.
+        good: usize,
+        /// The number of its images in the epoch.
+        total: usize,
+        /// The bad images, with their reasons.
+        bad: Vec<BadSample>,
+    },
     /// No image can be used.
     #[error("none of the {total} images can be used; {}", bad::examples(bad))]
     NoGoodImages {
-        /// The number of images in the data set.
+        /// The number of images that this process has of the data set.
         total: usize,
         /// All of them, with their reasons.
         bad: Vec<BadSample>,
@@ -305,6 +324,7 @@ impl Classified for DataError {
             | Self::AllOmitted { .. }
             | Self::EmptySplit { .. }
             | Self::BatchTooLarge { .. }
+            | Self::ShareTooSmall { .. }
             | Self::NoInput(_)
             | Self::UnknownInput(_)
             | Self::Special { .. }

@@ -6,17 +6,17 @@ use rand::seq::SliceRandom;
 use super::{Dataset, Share};
 use pixtok_base::seed::Seed;
 
-/// The order of the images of a share, as a function of (seed, epoch) and the share. The images of
-/// a folder are shuffled as a whole. The tars of a data set are shuffled and read one after
-/// another, so that a disk reads mostly sequentially; their images are then shuffled as if through
-/// a buffer of `window` images, from which one is drawn at a time. Parquet files are shuffled in
-/// the same way by pages, with a window that memory may limit.
-pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64, share: Share) -> Vec<u32> {
+/// The order of all images, as a function of (seed, epoch). The images of a folder are shuffled as
+/// a whole. The tars of a data set are shuffled and read one after another, so that a disk reads
+/// mostly sequentially; their images are then shuffled as if through a buffer of `window` images,
+/// from which one is drawn at a time. Parquet files are shuffled in the same way by pages, with a
+/// window that memory may limit.
+pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64) -> Vec<u32> {
     let mut rng = seed.derive("order", &[epoch]).rng();
-    let Some(mut shards) = dataset.shards(share.of_files(dataset)) else {
+    let Some(mut shards) = dataset.shards(Share::whole()) else {
         let mut order: Vec<u32> = (0..dataset.len() as u32).collect();
         order.shuffle(&mut rng);
-        return share.deal(order);
+        return order;
     };
     shards.shuffle(&mut rng);
     let window = dataset.window(window);
@@ -26,7 +26,7 @@ pub(super) fn order(dataset: &Dataset, window: usize, seed: Seed, epoch: u64, sh
         let buffer = next..order.len().min(next.saturating_add(window));
         order.swap(next, rng.random_range(buffer));
     }
-    share.of_images(dataset).deal(order)
+    order
 }
 
 #[cfg(test)]
@@ -60,13 +60,13 @@ mod tests {
         for tars in [0, 5] {
             let (_root, set) = dataset(1000, tars);
             for window in [1, 30, 5000] {
-                let first = order(&set, window, Seed(5), 0, Share::whole());
+                let first = order(&set, window, Seed(5), 0);
                 let mut sorted = first.clone();
                 sorted.sort_unstable();
                 assert!(sorted.into_iter().eq(0..1000));
-                assert_eq!(first, order(&set, window, Seed(5), 0, Share::whole()));
-                assert_ne!(first, order(&set, window, Seed(5), 1, Share::whole()));
-                assert_ne!(first, order(&set, window, Seed(6), 0, Share::whole()));
+                assert_eq!(first, order(&set, window, Seed(5), 0));
+                assert_ne!(first, order(&set, window, Seed(5), 1));
+                assert_ne!(first, order(&set, window, Seed(6), 0));
             }
         }
     }
@@ -75,11 +75,11 @@ mod tests {
     fn tars_come_one_after_the_other_within_the_window() {
         let (_root, set) = dataset(1000, 5);
         let tars = |order: &[u32]| -> Vec<u32> { order.iter().map(|image| image / 200).collect() };
-        let plain = order(&set, 1, Seed(1), 0, Share::whole());
+        let plain = order(&set, 1, Seed(1), 0);
         let mut one_by_one = tars(&plain);
         one_by_one.dedup();
         assert_eq!(one_by_one.len(), 5);
-        let mixed = order(&set, 30, Seed(1), 0, Share::whole());
+        let mixed = order(&set, 30, Seed(1), 0);
         assert_ne!(mixed[..200], plain[..200]);
         // An image can come at most `window` places before its own place, but any number of places
         // after it.

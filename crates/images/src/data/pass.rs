@@ -1,7 +1,7 @@
 //! Which images come next: an endless shuffled order, or one pass from first to last.
 
 use super::order::order;
-use super::{Dataset, Share};
+use super::{Cursor, Dataset, Share};
 use pixtok_base::seed::Seed;
 
 /// The source of the images of the batches.
@@ -23,18 +23,17 @@ pub(super) enum Pass {
 }
 
 impl Pass {
-    /// The images of an epoch that belong to `share`, in their order.
-    pub(super) fn order(self, dataset: &Dataset, share: Share, epoch: u64) -> Vec<u32> {
+    /// The images that `share` takes of the epoch of `start`, and where in them it goes on. In
+    /// training, `batch_size` is the number of its images in a batch.
+    pub(super) fn stream(self, dataset: &Dataset, share: Share, start: Cursor, batch_size: usize) -> Stream {
         match self {
             Self::Train { seed, window } => {
-                let mut order = order(dataset, window, seed, epoch, share);
-                // The same number for each process; otherwise some would start the next epoch one
-                // batch before the others. The images left out would not fill a batch of all
-                // processes together.
-                if share.of_images(dataset) != Share::whole() {
-                    order.truncate(dataset.len() / share.size);
+                let order = order(dataset, window, seed, start.epoch);
+                if share == Share::whole() {
+                    Stream::of_one(order, start)
+                } else {
+                    Stream::of_several(&order, share, start, batch_size)
                 }
-                order
             }
             Self::Eval { images } => {
                 let total = dataset.len();
@@ -45,7 +44,7 @@ impl Pass {
                         .first()
                         .is_some_and(|range| range.contains(place))
                 };
-                share.of_images(dataset).deal(places.filter(owned).collect())
+                Stream::of_one(share.of_images(dataset).deal(places.filter(owned)), start)
             }
         }
     }
@@ -62,6 +61,51 @@ impl Pass {
     /// Whether one epoch follows another.
     pub(super) fn is_endless(self) -> bool {
         matches!(self, Self::Train { .. })
+    }
+}
+
+/// The images of an epoch that one process takes, one after another.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub epoch: u64,
+    /// Their indices in the data set.
+    pub images: Vec<u32>,
+    /// The place in `images` from which the process goes on.
+    pub first: usize,
+    /// The position in the epoch's order at which `images` begins.
+    position: usize,
+    /// A cursor's position moves on by the first number when this process has taken the second
+    /// number of images. With several processes, these are a whole batch and its share of it.
+    strides: (usize, usize),
+}
+
+impl Stream {
+    /// The stream of a single process: `order` itself. It leaves nothing out, so that it gets as
+    /// many batches as possible if images are bad.
+    fn of_one(order: Vec<u32>, start: Cursor) -> Self {
+        let first = order.len().min(start.position as usize);
+        Self { epoch: start.epoch, images: order, first, position: 0, strides: (1, 1) }
+    }
+
+    /// The share of the whole batches that fit into `order` from the position of `start` on.
+    fn of_several(order: &[u32], share: Share, start: Cursor, own: usize) -> Self {
+        let position = order.len().min(start.position as usize);
+        let batch = own * share.size;
+        let images = share.of_batches(&order[position..], batch);
+        let first = images.len().min(start.ahead as usize);
+        Self { epoch: start.epoch, images, first, position, strides: (batch, own) }
+    }
+
+    /// The cursor after the images before place `taken` of `images`.
+    pub fn cursor(&self, taken: usize) -> Cursor {
+        let (batch, own) = self.strides;
+        let position = self.position + taken / own * batch;
+        Cursor { epoch: self.epoch, position: position as u64, ahead: (taken % own) as u64 }
+    }
+
+    /// Whether it goes on from the start of the epoch.
+    pub fn is_from_start(&self) -> bool {
+        self.position + self.first == 0
     }
 }
 

@@ -4,12 +4,14 @@ use super::Dataset;
 
 /// The share of one of several processes that load the same data set.
 ///
-/// If there are at least as many archives as processes, whole archives are dealt out, so that each
-/// is read by only one process. Otherwise images are dealt out, one to each process in turn. Either
-/// way the shares of a set have no image in common and together are the whole set.
+/// In training, the processes divide each batch, so the order of the images does not depend on
+/// their number. Of a batch of B images, which are next to each other in the order of the epoch,
+/// process r of N takes the B / N images from place r·B / N on. So each process reads its own
+/// images out of every archive, and for Parquet files it decodes the pages that hold its images.
 ///
-/// If images are dealt out, the batches that the processes take at the same time hold together the
-/// images that one process would take in a batch as large as all of them.
+/// In an evaluation, whole archives are dealt out if there are at least as many as processes, so
+/// that each is read by only one process. Otherwise images are dealt out, one to each process in
+/// turn. Either way the shares have no image in common and together are the whole set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     /// The number of the process, from 0.
@@ -30,12 +32,22 @@ impl Share {
         number % self.size == self.rank
     }
 
-    /// The share of the archives; everything if images are dealt out.
+    /// The images of this share in an `order` that is divided into batches of `batch_size` images,
+    /// a multiple of the number of processes. Images at the end that do not fill a batch belong to
+    /// no share.
+    pub(super) fn of_batches(self, order: &[u32], batch_size: usize) -> Vec<u32> {
+        let own = batch_size / self.size;
+        let first = self.rank * own;
+        order.chunks_exact(batch_size).flat_map(|batch| &batch[first..first + own]).copied().collect()
+    }
+
+    /// In an evaluation: the share of the archives; everything if images are dealt out.
     pub(super) fn of_files(self, dataset: &Dataset) -> Share {
         if self.is_by_file(dataset) { self } else { Self::whole() }
     }
 
-    /// The share of the images of its archives, in any order; everything if archives are dealt out.
+    /// In an evaluation: the share of the images of its archives; everything if archives are dealt
+    /// out.
     pub(super) fn of_images(self, dataset: &Dataset) -> Share {
         if self.is_by_file(dataset) { Self::whole() } else { self }
     }
@@ -44,12 +56,9 @@ impl Share {
         !dataset.is_folder() && dataset.files() >= self.size
     }
 
-    /// The images of `order` that are dealt to this share.
-    pub(super) fn deal(self, order: Vec<u32>) -> Vec<u32> {
-        if self == Self::whole() {
-            return order;
-        }
-        order.into_iter().skip(self.rank).step_by(self.size).collect()
+    /// The `images` that are dealt to this share if they are dealt out one by one.
+    pub(super) fn deal(self, images: impl Iterator<Item = u32>) -> Vec<u32> {
+        images.skip(self.rank).step_by(self.size).collect()
     }
 }
 
@@ -60,9 +69,9 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::data::Split;
     use crate::data::order::order;
     use crate::data::pass::Pass;
+    use crate::data::{Cursor, Split};
     use pixtok_base::seed::Seed;
 
     /// `images` empty files, in a folder or dealt to `tars` tars; each tar has one image more than
@@ -83,33 +92,27 @@ mod tests {
         Dataset::open(root, Split::All).unwrap()
     }
 
+    /// The images of a share from the start of an epoch on.
+    fn images(pass: Pass, set: &Dataset, share: Share, epoch: u64, own_batch: usize) -> Vec<u32> {
+        pass.stream(set, share, Cursor { epoch, ..Cursor::default() }, own_batch).images
+    }
+
+    fn shares(size: usize, images: impl Fn(Share) -> Vec<u32>) -> Vec<Vec<u32>> {
+        (0..size).map(|rank| images(Share { rank, size })).collect()
+    }
+
     #[test]
-    fn shares_have_nothing_in_common_and_are_the_whole_set() {
+    fn shares_of_an_evaluation_have_nothing_in_common_and_are_the_whole_set() {
         for tars in [0, 1, 3, 5] {
             let root = tempfile::tempdir().unwrap();
             let set = dataset(root.path(), tars);
             let total = set.len();
-            let train = Pass::Train { seed: Seed(4), window: 5 };
-            for (pass, epoch) in [
-                (train, 0),
-                (train, 1),
-                (Pass::Eval { images: total }, 0),
-                (Pass::Eval { images: total / 2 }, 0),
-            ] {
+            for pass in [Pass::Eval { images: total }, Pass::Eval { images: total / 2 }] {
                 for size in 1..=6 {
-                    let shares: Vec<Vec<u32>> =
-                        (0..size).map(|rank| pass.order(&set, Share { rank, size }, epoch)).collect();
+                    let shares = shares(size, |share| images(pass, &set, share, 0, 4));
                     let mut together = shares.concat();
                     together.sort_unstable();
-                    let mut whole = pass.order(&set, Share::whole(), epoch);
-                    let by_file = tars >= size;
-                    if pass.is_endless() && size > 1 && !by_file {
-                        // All shares have the same length, so some of the images are left out.
-                        assert!(shares.iter().all(|share| share.len() == total / size));
-                        let all = order(&set, 5, Seed(4), epoch, Share::whole());
-                        whole = all[..total / size * size].to_vec();
-                    }
-                    whole.sort_unstable();
+                    let whole = images(pass, &set, Share::whole(), 0, 4);
                     assert_eq!(together, whole, "{tars} tars, {size} processes");
                     // If there are enough archives, none is read by two processes.
                     let files = |share: &Vec<u32>| {
@@ -119,7 +122,29 @@ mod tests {
                         share.iter().filter_map(of).collect::<BTreeSet<usize>>()
                     };
                     let readers: usize = shares.iter().map(|share| files(share).len()).sum();
+                    let by_file = tars >= size;
                     assert_eq!(readers == files(&shares.concat()).len(), by_file || tars == 0 || size == 1);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn shares_of_a_batch_are_next_to_each_other() {
+        for tars in [0, 5] {
+            let root = tempfile::tempdir().unwrap();
+            let set = dataset(root.path(), tars);
+            let pass = Pass::Train { seed: Seed(4), window: 5 };
+            for (size, epoch) in [(1, 0), (2, 0), (3, 1), (4, 2)] {
+                let own = 12 / size;
+                let shares = shares(size, |share| images(pass, &set, share, epoch, own));
+                let whole = order(&set, 5, Seed(4), epoch);
+                for (number, batch) in whole.chunks_exact(12).enumerate() {
+                    let parts = shares.iter().flat_map(|share| &share[number * own..][..own]);
+                    assert!(parts.eq(batch), "batch {number} of {size} processes");
+                }
+                if size > 1 {
+                    assert!(shares.iter().all(|share| share.len() == whole.len() / 12 * own));
                 }
             }
         }

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::data::order::order;
 use crate::data::{Crop, ImageSize, Split};
 use crate::picture::Picture;
 
@@ -72,7 +73,7 @@ fn contents(loader: Loader<Memory>, batches: usize) -> Vec<Content> {
     loader.take(batches).map(|batch| content(&batch.unwrap())).collect()
 }
 
-const START: Cursor = Cursor { epoch: 0, position: 0 };
+const START: Cursor = Cursor { epoch: 0, position: 0, ahead: 0 };
 
 #[test]
 fn batches_hold_the_named_pictures() {
@@ -98,7 +99,7 @@ fn an_epoch_shows_every_image_once_and_drops_the_remainder() {
         names.sort();
         names.dedup();
         assert_eq!(names.len(), 18);
-        assert_eq!(batches[3 * epoch + 2].2, Cursor { epoch: epoch as u64, position: 18 });
+        assert_eq!(batches[3 * epoch + 2].2, Cursor { epoch: epoch as u64, position: 18, ahead: 0 });
     }
     assert_ne!(batches[0].0, batches[3].0);
 }
@@ -330,89 +331,116 @@ fn kept_images_are_not_read_again() {
 }
 
 /// The batches that a loader should give, computed only from the rules: one batch at a time, one
-/// image after the other.
+/// image after the other. `batch_size` is this process's.
 fn by_the_rules(
     dataset: &Dataset,
-    pass: Pass,
+    (seed, window): (Seed, usize),
+    (share, start): (Share, Cursor),
     batch_size: usize,
-    start: Cursor,
     is_bad: impl Fn(u64, usize) -> bool,
     batches: usize,
 ) -> Vec<(Vec<usize>, Vec<usize>, Cursor)> {
     let (mut made, mut bad, mut cursor) = (vec![], vec![], start);
     while made.len() < batches {
-        let order = pass.order(dataset, Share::whole(), cursor.epoch);
-        let (mut good, mut position) = (vec![], cursor.position as usize);
+        let order = order(dataset, window, seed, cursor.epoch);
+        // A single process takes everything. Several take turns, if there is a turn for each.
+        let begin = cursor.position as usize;
+        let own: Vec<usize> = if share.size == 1 {
+            (begin..order.len()).collect()
+        } else {
+            let turns = (order.len() - begin) / (batch_size * share.size);
+            let turn = |turn| begin + (turn * share.size + share.rank) * batch_size;
+            (0..turns).flat_map(|number| turn(number)..turn(number) + batch_size).collect()
+        };
+        let (mut good, mut taken) = (vec![], cursor.ahead as usize);
         while made.len() < batches {
             let room = batch_size - good.len();
-            if order.len() - position < room {
+            if own.len() - taken < room {
                 break;
             }
             // As many as there is space for, including the bad ones.
-            for &image in &order[position..position + room] {
-                let image = image as usize;
+            for &place in &own[taken..taken + room] {
+                let image = order[place] as usize;
                 if is_bad(cursor.epoch, image) { bad.push(image) } else { good.push(image) }
             }
-            position += room;
+            taken += room;
             if good.len() == batch_size {
-                let end = Cursor { epoch: cursor.epoch, position: position as u64 };
+                let (position, ahead) = if share.size == 1 {
+                    (begin + taken, 0)
+                } else {
+                    (begin + taken / batch_size * batch_size * share.size, taken % batch_size)
+                };
+                let end = Cursor { epoch: cursor.epoch, position: position as u64, ahead: ahead as u64 };
                 made.push((std::mem::take(&mut good), std::mem::take(&mut bad), end));
             }
         }
-        cursor = Cursor { epoch: cursor.epoch + 1, position: 0 };
+        cursor = Cursor { epoch: cursor.epoch + 1, ..START };
     }
     made
+}
+
+/// Loads 25 batches in which images are bad or slow at random, and compares them with the rules.
+fn keeps_the_rules(dataset: &Arc<Dataset>, round: u64, share: Share, batch_size: usize, start: Cursor) {
+    let names: Vec<String> = (0..dataset.len()).map(|image| dataset.name(image).into_owned()).collect();
+    let choice = |what: &str, below: u64| Seed(round).derive(what, &[]).0 % below;
+    let share_of_bad = choice("bad", 5);
+    // Different images in every epoch, so that the pattern moves through the batches.
+    let is_bad = move |epoch: u64, image: usize| {
+        Seed(round).derive("is bad", &[epoch, image as u64]).0 % 10 < share_of_bad
+    };
+    let (seed, window) = (Seed(round), 7);
+    let pass = Pass::Train { seed, window };
+    let loaded = Arc::new(Mutex::new(0_u64));
+    let load = move |image: usize, seed: Seed, planes: &mut [u8]| {
+        let turn = {
+            let mut loaded = loaded.lock().unwrap();
+            *loaded += 1;
+            *loaded
+        };
+        thread::sleep(Duration::from_micros(Seed(round).derive("wait", &[turn]).0 % 300));
+        planes.fill(image as u8);
+        let epoch = (0..).find(|&epoch| pass.seed(epoch, image).0 == seed.0).unwrap();
+        if is_bad(epoch, image) { Err("bad".to_owned()) } else { Ok(Marks::default()) }
+    };
+    let workers = 1 + choice("workers", 5) as usize;
+    let config = Config { queue: 1 + choice("queue", 3) as usize, ..config(workers) };
+    let plan = (pass, share, start);
+    let loader = Loader::start(Arc::clone(dataset), &config, plan, batch_size, allocate, load);
+    let made = loader.unwrap().take(25).map(|batch| {
+        let batch: Batch<Memory> = batch.unwrap();
+        let place = |name: &String| names.binary_search(name).unwrap();
+        let images: Vec<usize> = batch.names.iter().map(place).collect();
+        for (slot, &index) in images.iter().enumerate() {
+            assert!(image(&batch, slot).iter().all(|&value| usize::from(value) == index), "round {round}");
+        }
+        (images, batch.bad.iter().map(|bad| place(&bad.name)).collect::<Vec<_>>(), batch.cursor)
+    });
+    let made: Vec<_> = made.collect();
+    let expected = by_the_rules(dataset, (seed, window), (share, start), batch_size, is_bad, 25);
+    assert_eq!(made, expected, "round {round}, {share:?}");
 }
 
 #[test]
 fn images_take_their_places_whichever_are_bad_and_whichever_are_slow() {
     let (_root, dataset) = folder(23, &[]);
-    let names: Vec<String> = (0..23).map(|image| dataset.name(image).into_owned()).collect();
     for round in 0..60_u64 {
         let choice = |what: &str, below: u64| Seed(round).derive(what, &[]).0 % below;
-        let (batch_size, workers) = (1 + choice("batch", 7) as usize, 1 + choice("workers", 5) as usize);
-        let share_of_bad = choice("bad", 5);
-        // Different images in every epoch, so that the pattern moves through the batches.
-        let is_bad = move |epoch: u64, image: usize| {
-            Seed(round).derive("is bad", &[epoch, image as u64]).0 % 10 < share_of_bad
-        };
-        let start = Cursor { epoch: round % 3, position: choice("start", 12) };
-        let pass = Pass::Train { seed: Seed(round), window: 7 };
-        let loaded = Arc::new(Mutex::new(0_u64));
-        let load = move |image: usize, seed: Seed, planes: &mut [u8]| {
-            let turn = {
-                let mut loaded = loaded.lock().unwrap();
-                *loaded += 1;
-                *loaded
-            };
-            thread::sleep(Duration::from_micros(Seed(round).derive("wait", &[turn]).0 % 300));
-            planes.fill(image as u8);
-            let epoch = (0..).find(|&epoch| pass.seed(epoch, image).0 == seed.0).unwrap();
-            if is_bad(epoch, image) { Err("bad".to_owned()) } else { Ok(Marks::default()) }
-        };
-        let config = Config { queue: 1 + choice("queue", 3) as usize, ..config(workers) };
-        let loader = Loader::start(
-            Arc::clone(&dataset),
-            &config,
-            (pass, Share::whole(), start),
-            batch_size,
-            allocate,
-            load,
-        );
-        let made = loader.unwrap().take(25).map(|batch| {
-            let batch: Batch<Memory> = batch.unwrap();
-            let place = |name: &String| names.binary_search(name).unwrap();
-            let images: Vec<usize> = batch.names.iter().map(place).collect();
-            for (slot, &index) in images.iter().enumerate() {
-                assert!(
-                    image(&batch, slot).iter().all(|&value| usize::from(value) == index),
-                    "round {round}"
-                );
-            }
-            (images, batch.bad.iter().map(|bad| place(&bad.name)).collect::<Vec<_>>(), batch.cursor)
-        });
-        let made: Vec<_> = made.collect();
-        assert_eq!(made, by_the_rules(&dataset, pass, batch_size, start, is_bad, 25), "round {round}");
+        let start = Cursor { epoch: round % 3, position: choice("start", 12), ahead: 0 };
+        keeps_the_rules(&dataset, round, Share::whole(), 1 + choice("batch", 7) as usize, start);
+    }
+}
+
+#[test]
+fn processes_skip_their_own_bad_images() {
+    let (_root, dataset) = folder(97, &[]);
+    for round in 0..60_u64 {
+        let choice = |what: &str, below: u64| Seed(round).derive(what, &[]).0 % below;
+        let size = 2 + choice("processes", 3) as usize;
+        let share = Share { rank: choice("rank", size as u64) as usize, size };
+        let own = 1 + choice("batch", 6) as usize;
+        let ahead = choice("ahead", own as u64);
+        let start = Cursor { epoch: round % 3, position: choice("start", 50), ahead };
+        keeps_the_rules(&dataset, round, share, own, start);
     }
 }
 
@@ -477,32 +505,154 @@ fn shares<T>(size: usize, load: impl Fn(Share) -> T) -> Vec<T> {
     (0..size).map(|rank| load(Share { rank, size })).collect()
 }
 
+/// A share of batches of 12 images of all processes together.
+fn part(dataset: &Arc<Dataset>, start: Cursor, share: Share) -> Loader<Memory> {
+    Loader::train(Arc::clone(dataset), &config(2), 12, Seed(3), start, share, allocate).unwrap()
+}
+
+/// What `size` processes load from `start` on: batches of 12, each the parts one after another.
+fn together(dataset: &Arc<Dataset>, size: usize, start: Cursor, batches: usize) -> Vec<Content> {
+    let parts = shares(size, |share| contents(part(dataset, start, share), batches));
+    let whole = |number: usize| {
+        let parts: Vec<&Content> = parts.iter().map(|part| &part[number]).collect();
+        let names = parts.iter().flat_map(|(names, ..)| names.clone()).collect();
+        let bytes = parts.iter().flat_map(|(_, bytes, _)| bytes.clone()).collect();
+        assert!(parts.iter().all(|(.., cursor)| *cursor == parts[0].2), "batch {number} of {size} processes");
+        (names, bytes, parts[0].2)
+    };
+    (0..batches).map(whole).collect()
+}
+
+/// Tars with these numbers of pictures.
+fn tars(pictures: &[u8]) -> (tempfile::TempDir, Arc<Dataset>) {
+    let root = tempfile::tempdir().unwrap();
+    let mut index = 0;
+    for (tar, &count) in pictures.iter().enumerate() {
+        let mut builder = tar::Builder::new(vec![]);
+        for _ in 0..count {
+            let path = root.path().join("picture.png");
+            write_picture(&path, index);
+            builder.append_path_with_name(&path, format!("{index:03}.png")).unwrap();
+            fs::remove_file(path).unwrap();
+            index += 1;
+        }
+        fs::write(root.path().join(format!("{tar}.tar")), builder.into_inner().unwrap()).unwrap();
+    }
+    let dataset = Arc::new(Dataset::open(root.path(), Split::All).unwrap());
+    (root, dataset)
+}
+
+/// Sets whose epochs have 3 and 4 whole batches of 12: a folder, fewer tars than processes, and
+/// more.
+fn sets() -> [(tempfile::TempDir, Arc<Dataset>); 4] {
+    [folder(41, &[]), folder(48, &[]), tars(&[41]), tars(&[9, 5, 11, 3, 8, 5])]
+}
+
 #[test]
 fn the_batches_of_all_processes_are_together_those_of_one() {
-    // 41 images fill 3 batches of 12, and the rest ends the epochs at different places if images
-    // are dealt out.
-    for images in [41, 48] {
-        let (_root, dataset) = folder(images, &[]);
-        let train = |batch_size, share| {
-            Loader::train(Arc::clone(&dataset), &config(2), batch_size, Seed(3), START, share, allocate)
-                .unwrap()
-        };
-        let each = |batch: Result<Batch<Memory>, DataError>| {
-            let batch = batch.unwrap();
-            let images = batch.names.iter().cloned().zip((0..).map(|slot| image(&batch, slot).to_vec()));
-            images.collect::<Vec<_>>()
-        };
-        for size in [2, 3, 4] {
-            let mut loaders = shares(size, |share| train(12 / size, share));
-            for whole in train(12, Share::whole()).take(9) {
-                let parts = loaders.iter_mut().flat_map(|loader| each(loader.next().unwrap()));
-                let (mut parts, mut whole) = (parts.collect::<Vec<_>>(), each(whole));
-                parts.sort();
-                whole.sort();
-                assert_eq!(parts, whole, "{size} processes");
+    for (_root, dataset) in sets() {
+        // From the start, within a batch, near the end of an epoch, and at the very end.
+        for position in [0, 7, 25, dataset.len() as u64] {
+            let start = Cursor { epoch: 1, position, ahead: 0 };
+            let whole = contents(part(&dataset, start, Share::whole()), 10);
+            assert!(whole.iter().all(|(names, ..)| names.len() == 12));
+            assert!(whole[9].2.epoch > 1);
+            for size in [1, 2, 3, 4] {
+                assert_eq!(together(&dataset, size, start, 10), whole, "{size} processes from {position} on");
             }
         }
     }
+}
+
+#[test]
+fn another_number_of_processes_goes_on_with_the_same_images() {
+    for (_root, dataset) in sets() {
+        let start = Cursor { epoch: 0, position: 5, ahead: 0 };
+        let whole = contents(part(&dataset, start, Share::whole()), 17);
+        for (before, after) in [(1, 2), (2, 1), (2, 3), (3, 2), (4, 1), (3, 4)] {
+            let stopped = together(&dataset, before, start, 7);
+            for stop in [0, 3, 6] {
+                let resumed = together(&dataset, after, stopped[stop].2, 10);
+                assert_eq!(resumed, whole[stop + 1..stop + 11], "{before}, then {after} processes");
+            }
+        }
+    }
+}
+
+#[test]
+fn processes_with_bad_images_resume_exactly() {
+    let (_root, dataset) = folder(97, &[3, 4, 17, 40, 41, 66, 80, 81, 82, 90]);
+    for size in [2, 3, 4] {
+        let whole = shares(size, |share| contents(part(&dataset, START, share), 20));
+        assert!(whole.iter().any(|batches| batches.iter().any(|batch| batch.2.ahead > 0)));
+        for stop in [0, 1, 4, 6, 7, 8, 13] {
+            let resumed = shares(size, |share| {
+                contents(part(&dataset, whole[share.rank][stop].2, share), 20 - stop - 1)
+            });
+            for (resumed, whole) in resumed.iter().zip(&whole) {
+                assert_eq!(*resumed, whole[stop + 1..], "{size} processes after batch {stop}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_process_takes_each_image_of_its_share_once() {
+    let bad = [3, 4, 17, 40, 41, 66, 80, 81, 82, 90];
+    let (_root, dataset) = folder(97, &bad);
+    for share in shares(3, |share| share) {
+        let order = order(&dataset, config(1).shuffle_window, Seed(3), 0);
+        let own: Vec<String> = share
+            .of_batches(&order, 12)
+            .into_iter()
+            .map(|image| dataset.name(image as usize).into_owned())
+            .collect();
+        let damaged = |name: &String| bad.contains(&name[3..6].parse::<u8>().unwrap());
+        let batches: Vec<Batch<Memory>> = part(&dataset, START, share)
+            .map(Result::unwrap)
+            .take_while(|batch: &Batch<Memory>| batch.cursor.epoch == 0)
+            .collect();
+        let shown: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
+        let expected: Vec<&String> = own.iter().filter(|name| !damaged(name)).collect();
+        // What doesn't fill a batch at the end is dropped.
+        assert_eq!(shown, expected[..expected.len() / 4 * 4]);
+        let last = batches[batches.len() - 1].cursor;
+        let taken = last.position as usize / 3 + last.ahead as usize;
+        let skipped: Vec<&String> =
+            batches.iter().flat_map(|batch| &batch.bad).map(|bad| &bad.name).collect();
+        assert!(skipped.into_iter().eq(own[..taken].iter().filter(|name| damaged(name))));
+    }
+}
+
+#[test]
+fn processes_refuse_batches_that_they_cannot_divide_or_fill() {
+    let (_root, dataset) = folder(10, &[2]);
+    let train = |batch_size, share| {
+        Loader::train(Arc::clone(&dataset), &config(1), batch_size, Seed(1), START, share, allocate)
+    };
+    let refused = |batch_size, size| {
+        let errors = shares(size, |share| train(batch_size, share).unwrap_err().to_string());
+        assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+        errors[0].clone()
+    };
+    assert_eq!(refused(8, 3), "train.batch_size = 8: must be a multiple of the number of processes, 3");
+    assert!(refused(12, 3).contains("a batch of 12 is larger than the data set: 10 of 10 images"));
+    assert!(refused(0, 3).contains("train.batch_size = 0: must be at least 1"));
+    // A single batch of all images, one of which is bad.
+    let errors = shares(2, |share| train(10, share).unwrap().next().unwrap().err());
+    let ([Some(error), None] | [None, Some(error)]) = &errors[..] else { panic!("{errors:?}") };
+    assert!(error.to_string().contains("of 2 can use 4 of its 5 images of an epoch"), "{error}");
+    assert!(matches!(error, DataError::ShareTooSmall { bad, .. } if bad.len() == 1));
+}
+
+#[test]
+fn a_cursor_reads_as_it_was_written() {
+    let plain = Cursor { epoch: 2, position: 31, ahead: 0 };
+    let text = serde_json::to_string(&plain).unwrap();
+    assert_eq!(text, r#"{"epoch":2,"position":31}"#);
+    assert_eq!(serde_json::from_str::<Cursor>(&text).unwrap(), plain);
+    let ahead = Cursor { ahead: 3, ..plain };
+    assert_eq!(serde_json::from_str::<Cursor>(&serde_json::to_string(&ahead).unwrap()).unwrap(), ahead);
 }
 
 #[test]

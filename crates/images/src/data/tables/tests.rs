@@ -57,7 +57,7 @@ fn images_are_read_in_any_order() {
     let set = Dataset::open(root.path(), Split::All).unwrap();
     assert_eq!((set.len(), set.name(12), set.name(13)), (20, "a/00000012".into(), "b/00000000".into()));
     assert!(set.shards(Share::whole()).unwrap().len() >= 8, "{:?}", set.shards(Share::whole()));
-    for index in order(&set, 10_000, Seed(1), 0, Share::whole()) {
+    for index in order(&set, 10_000, Seed(1), 0) {
         let index = index as usize;
         let picture = set.picture(index, &DecodeOptions::default());
         match widths[index] {
