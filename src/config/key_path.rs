@@ -150,6 +150,7 @@ pub mod known {
         TRAIN_BATCH_SIZE = "train.batch_size";
         TRAIN_PRECISION = "train.precision";
         TRAIN_SHARD_OPTIMIZER = "train.shard_optimizer";
+        TRAIN_TIMEOUT_SECS = "train.timeout_secs";
         TRAIN_LOG_EVERY = "train.log_every";
         TRAIN_EVAL_EVERY = "train.eval_every";
         TRAIN_CHECKPOINT_EVERY = "train.checkpoint_every";

@@ -48,6 +48,7 @@ const FREE_ON_RESUME: [KnownKey; 18] = [
     known::DATA_MAX_BAD_FRACTION,
     known::TRAIN_STEPS,
     known::TRAIN_SHARD_OPTIMIZER,
+    known::TRAIN_TIMEOUT_SECS,
     known::TRAIN_LOG_EVERY,
     known::TRAIN_EVAL_EVERY,
     known::TRAIN_CHECKPOINT_EVERY,

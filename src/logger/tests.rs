@@ -5,7 +5,7 @@ use tensorboard_proto::event::{Event, SessionLog_SessionStatus};
 
 use super::*;
 
-const FRESH: LoggerOptions = LoggerOptions { total_steps: 10, start_step: 0, resumed: false };
+const FRESH: LoggerOptions = LoggerOptions { total_steps: 10, start_step: 0, resumed: false, process: None };
 
 fn one(name: &str, value: f64) -> Vec<(String, f64)> {
     vec![(name.to_owned(), value)]
@@ -123,9 +123,12 @@ fn a_torn_record_is_taken_back() {
 }
 
 #[test]
-fn a_process_that_leaves_the_files_to_another_writes_none() {
+fn a_process_that_leaves_the_files_to_another_writes_only_its_own_rows() {
     let run = tempfile::tempdir().unwrap();
-    let mut logger = Logger::without_files(FRESH);
+    let own = LoggerOptions { process: Some(3), ..FRESH };
+    let mut logger = Logger::beside(run.path(), own).unwrap();
+    logger.log_process(3, &one("speed/images_per_sec", 7.5)).unwrap();
+    logger.log_process(4, &one("speed/images_per_sec", 7.0)).unwrap();
     logger.log(3, &one("loss/total", 0.25)).unwrap();
     logger.picture(4, "samples", 7, 5, b"png").unwrap();
     logger.histogram(4, "codes", 5, &[(1, 2)]).unwrap();
@@ -133,5 +136,12 @@ fn a_process_that_leaves_the_files_to_another_writes_none() {
     logger.progress(5, &[("loss", 0.25)]);
     logger.note("nothing");
     drop(logger);
-    assert_eq!(fs::read_dir(run.path()).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(run.path()).unwrap().count(), 1);
+    let path = run.path().join("processes/3.jsonl");
+    let (first, second) =
+        ("{\"step\":3,\"speed/images_per_sec\":7.5}\n", "{\"step\":4,\"speed/images_per_sec\":7.0}\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}{second}"));
+    let resumed = LoggerOptions { start_step: 3, resumed: true, ..own };
+    drop(Logger::beside(run.path(), resumed).unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), first);
 }

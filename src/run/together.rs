@@ -21,6 +21,7 @@ use crate::config::RootConfig;
 use crate::train::{self, Task, TrainError};
 use crate::world::{World, WorldError};
 use pixtok_base::Misuse;
+use pixtok_torch::{DeviceChoice, cuda_devices};
 
 /// How long the others wait for the first process, which may have to list or to read all images, as
 /// long as it shows that it is alive.
@@ -32,15 +33,14 @@ const NAMED: usize = 5;
 /// folder. A job that torchrun has started again goes on by itself.
 pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOptions> {
     let mut options = options.clone();
-    let wanted = options.or_resume || (world.restarts() > 0 && options.resume.is_none());
-    if !wanted {
-        return Ok(options);
-    }
     let run = run_folder(&options);
+    // torchrun counts the restarts of each host by itself, so any process may know of one.
+    let again = options.or_resume || world.restarts() > 0;
     let found = world.writes() && run.join(CONFIG).is_file();
-    let decided =
-        world.exchange("the choice between a new run and a resume", &[u8::from(found)], PATIENCE)?;
-    if decided.first().is_some_and(|found| found.first() == Some(&1)) {
+    let own = [u8::from(again), u8::from(found)];
+    let all = world.exchange("the choice between a new run and a resume", &own, PATIENCE)?;
+    let any = |place: usize| all.iter().any(|flags| flags.get(place) == Some(&1));
+    if options.resume.is_none() && any(0) && any(1) {
         // A run that was stopped before its first checkpoint has nothing to go on from.
         options.restart = RunFolder::open(&run)?.checkpoints()?.is_empty();
         options.config = options.config.filter(|_| options.restart);
@@ -52,15 +52,28 @@ pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOpti
     Ok(options)
 }
 
-/// Without a thread count of the user's own, the processes of a host share its processors.
+/// Without a thread count of the user's own, processes that may use the same processors share them.
 pub(super) fn compute(compute: Compute, world: &World) -> Compute {
+    let device = match compute.device {
+        // Each process of a host takes a device of its own, as far as there are enough.
+        DeviceChoice::Auto | DeviceChoice::Cuda(0) if world.size() > 1 => own_device(compute.device, world),
+        other => other,
+    };
     let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"].iter().any(|name| std::env::var_os(name).is_some());
-    if compute.threads.is_some() || chosen || world.on_this_host() == 1 {
-        return compute;
+    let sharing = world.on_these_processors() as usize;
+    if compute.threads.is_some() || chosen || sharing == 1 {
+        return Compute { device, ..compute };
     }
-    let processors = available_parallelism().map_or(1, usize::from);
-    let each = (processors / world.on_this_host() as usize).max(1);
-    Compute { threads: i32::try_from(each).ok(), ..compute }
+    let each = (available_parallelism().map_or(1, usize::from) / sharing).max(1);
+    Compute { device, threads: i32::try_from(each).ok() }
+}
+
+/// The CUDA device of this process, if there are any.
+fn own_device(choice: DeviceChoice, world: &World) -> DeviceChoice {
+    match cuda_devices() {
+        Ok(devices) if devices > 0 => DeviceChoice::Cuda(world.local_rank() as usize % devices),
+        _ => choice,
+    }
 }
 
 /// Creates the run folder in the first process, and waits for it in the others.

@@ -207,7 +207,7 @@ impl RunTask for TokenizerRun {
         print_config: bool,
         tell: Tell,
     ) -> Result<Described> {
-        let Prepared { earlier, config, device, settled, mut notes } = prepared;
+        let Prepared { earlier, config, device, settled, mut notes, .. } = prepared;
         let config = &config;
         let weights = weights_of_loss(config, options, earlier.as_ref());
         let networks = Networks::build(config, device)?;

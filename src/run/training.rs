@@ -13,7 +13,7 @@ use super::resume::Earlier;
 use super::settings::{TrainOptions, config_file, resolve, timeout};
 use super::task::{self, Prepared, Ready, RunTask};
 use super::{CONFIG, Tell, precision, together};
-use crate::checkpoint::{RunWriter, write_atomic};
+use crate::checkpoint::write_atomic;
 use crate::config::{CHANGES_FILE, RootConfig, RunChange};
 use crate::train::{Exactness, Machine, Outcome, Parts, Signals, Trainer};
 use crate::world::{Meeting, World};

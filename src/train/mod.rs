@@ -70,7 +70,6 @@ pub struct Config {
     pub gradients: GradientFormat,
     /// Among several processes, the seconds after which one that is silent or doesn't come to an
     /// exchange is given up, and the training ends.
-    #[serde(skip_serializing_if = "is_default_timeout")]
     pub timeout_secs: u64,
     /// Steps between log rows.
     pub log_every: u64,
@@ -85,11 +84,6 @@ pub struct Config {
 /// The same as PyTorch's for NCCL.
 const DEFAULT_TIMEOUT: u64 = 600;
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-fn is_default_timeout(seconds: &u64) -> bool {
-    *seconds == DEFAULT_TIMEOUT
-}
-
 /// The number format in which processes exchange gradients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
@@ -102,8 +96,10 @@ pub enum GradientFormat {
 }
 
 impl GradientFormat {
+    /// Whether it is the default, which configs leave out.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-    fn is_default(&self) -> bool {
+    #[must_use]
+    pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }

@@ -1,9 +1,11 @@
 //! Brings the processes of a launch together: the store at which they meet, and the groups that
 //! exchange tensors.
 
+use std::fs;
 use std::net::{IpAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -16,6 +18,8 @@ use pixtok_torch::{Group, Reach, Store};
 const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
 /// How often a process that waits for another looks whether that one is alive.
 const LOOK: Duration = Duration::from_millis(500);
+/// The pause between two looks at what changes soon.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How long the process that serves the store waits for the others to end.
 const GOODBYE: Duration = Duration::from_secs(60);
 
@@ -31,7 +35,7 @@ pub(super) struct Joined {
     pub(super) timeout: Duration,
     pub(super) restarts: u32,
     pub(super) local_rank: u32,
-    pub(super) on_this_host: u32,
+    pub(super) on_these_processors: u32,
     reach: Reach,
     /// The number of exchanges through the store so far.
     exchanges: AtomicU64,
@@ -41,6 +45,8 @@ pub(super) struct Joined {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Card {
     host: String,
+    /// The processors that it may use, as Linux lists them.
+    processors: String,
     /// The address of this process on the way to the meeting place.
     address: IpAddr,
     /// The address of the meeting place, as this process sees it.
@@ -65,8 +71,9 @@ impl Joined {
                 reason,
             }
         })?;
-        // A store that outlives a job still has the keys of an earlier start.
         let store = store.part(&format!("pixtok/{}/", meeting.name))?;
+        // A store that a launcher serves outlives a start, and still has its keys.
+        let store = if meeting.served { this_start(&store, (rank, size), timeout)? } else { store };
         let peers = Peers::new(rank, size, &store, timeout)?;
         let mut joined = Self {
             rank,
@@ -77,7 +84,7 @@ impl Joined {
             timeout,
             restarts: meeting.restarts,
             local_rank: meeting.local_rank,
-            on_this_host: 1,
+            on_these_processors: 1,
             reach: Reach::Address(String::new()),
             exchanges: AtomicU64::new(0),
         };
@@ -85,7 +92,9 @@ impl Joined {
         let text = serde_json::to_vec(&own).map_err(|error| WorldError::Torch(error.to_string()))?;
         let cards = joined.exchange("the meeting of all processes", &text, timeout)?;
         let cards: Vec<Card> = cards.iter().filter_map(|card| serde_json::from_slice(card).ok()).collect();
-        joined.on_this_host = cards.iter().filter(|card| card.host == own.host).count().max(1) as u32;
+        let sharing =
+            cards.iter().filter(|card| (&card.host, &card.processors) == (&own.host, &own.processors));
+        joined.on_these_processors = sharing.count().max(1) as u32;
         joined.reach = match std::env::var(INTERFACE) {
             Ok(name) if !name.is_empty() => Reach::Interface(name),
             _ => Reach::Address(reachable(&own, &cards)?.to_string()),
@@ -159,11 +168,66 @@ impl Joined {
     }
 }
 
+/// The part of a store that belongs to this start alone. Each process shows a new token; the first
+/// lists all tokens until every process has confirmed the same list. A token that an earlier start
+/// left behind is confirmed by nobody.
+fn this_start(store: &Store, (rank, size): (u32, u32), timeout: Duration) -> Result<Store, WorldError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
+    let token = format!("{:x}-{now:x}", std::process::id());
+    let value = |key: &str| -> Result<Option<String>, WorldError> {
+        if !store.has(key)? {
+            return Ok(None);
+        }
+        Ok(Some(String::from_utf8_lossy(&store.get(key, LOOK)?).into_owned()))
+    };
+    store.set(&format!("token/{rank}"), token.as_bytes())?;
+    let deadline = Instant::now() + timeout;
+    loop {
+        let confirmed = if rank == 0 {
+            let tokens = (0..size).map(|other| value(&format!("token/{other}")));
+            let tokens: Option<Vec<String>> = tokens.collect::<Result<_, _>>()?;
+            match tokens.map(|tokens| tokens.join(" ")) {
+                Some(list) => {
+                    store.set("list", list.as_bytes())?;
+                    let seen =
+                        (1..size).map(|other| Ok(value(&format!("seen/{other}"))? == Some(list.clone())));
+                    let all = seen.collect::<Result<Vec<bool>, WorldError>>()?.into_iter().all(|seen| seen);
+                    if all {
+                        store.set("confirmed", list.as_bytes())?;
+                    }
+                    all.then_some(list)
+                }
+                None => None,
+            }
+        } else {
+            let list = value("list")?.filter(|list| list.split(' ').nth(rank as usize) == Some(&token));
+            if let Some(list) = &list {
+                store.set(&format!("seen/{rank}"), list.as_bytes())?;
+            }
+            list.filter(|list| value("confirmed").is_ok_and(|confirmed| confirmed.as_ref() == Some(list)))
+        };
+        if let Some(list) = confirmed {
+            return Ok(store.part(&format!("{list}/"))?);
+        }
+        if Instant::now() > deadline {
+            let missing = (0..size).find(|other| !store.has(&format!("token/{other}")).unwrap_or(true));
+            let who = missing.map_or_else(
+                || "not all processes of this start came in time".to_owned(),
+                |missing| format!("process {missing} never came"),
+            );
+            return Err(WorldError::Lost { rank, what: "the meeting of all processes".to_owned(), who });
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
 fn own_card(host: &str, port: u16) -> Card {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let found = route(host, port).unwrap_or((loopback, loopback));
-    Card { host: name, address: found.0, meeting: found.1 }
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let processors = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
+    Card { host: name, processors: processors.to_owned(), address: found.0, meeting: found.1 }
 }
 
 /// The address of this host on the way to `host`, and that of `host`.
@@ -202,7 +266,8 @@ mod tests {
     use super::*;
 
     fn card(host: &str, address: [u8; 4], meeting: [u8; 4]) -> Card {
-        Card { host: host.to_owned(), address: address.into(), meeting: meeting.into() }
+        let (host, processors) = (host.to_owned(), String::new());
+        Card { host, processors, address: address.into(), meeting: meeting.into() }
     }
 
     #[test]

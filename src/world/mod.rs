@@ -187,10 +187,10 @@ impl World {
         self.size
     }
 
-    /// The number of processes on this host, this one included.
+    /// The number of processes that may use the same processors of this host, this one included.
     #[must_use]
-    pub fn on_this_host(&self) -> u32 {
-        self.joined.as_ref().map_or(1, |joined| joined.on_this_host)
+    pub fn on_these_processors(&self) -> u32 {
+        self.joined.as_ref().map_or(1, |joined| joined.on_these_processors)
     }
 
     /// The number of this process among those on its host, counted from 0.

@@ -80,7 +80,7 @@ fn processes_exchange_numbers_rows_and_bytes() {
             shared.map(|own| own.double_value(&[2])),
             world.gather_bytes(&vec![b'x'; rank as usize]).unwrap(),
             world.exchange("names", format!("p{rank}").as_bytes(), PATIENCE).unwrap(),
-            world.on_this_host(),
+            world.on_these_processors(),
         )
     });
     for (sum, flags, rows, mean, shared, bytes, names, here) in found {

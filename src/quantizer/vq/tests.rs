@@ -141,7 +141,7 @@ fn codes_restart_at_the_same_vectors_however_a_batch_is_divided() {
     let of_parts = |parts: i64, noise: Noise| -> Vec<Vec<Statistic>> {
         let first = |part: usize| part as u64 * (4 / parts as u64);
         let quantized = z.chunk(parts, 0).into_iter().enumerate().map(|(i, part)| {
-            let noise = noise.at_places(first(i), 1);
+            let noise = noise.at_place(first(i));
             vq.quantize(&part, Mode::Train { noise, world: World::alone() })
         });
         quantized.map(|quantized| quantized.statistics).collect()

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 
 use super::Collapse;
-use crate::train::{self, TrainError};
+use crate::train::{self, GradientFormat, TrainError};
 use crate::variables::Component;
 use pixtok_report::{Better, definition};
 use pixtok_torch::PrecisionChoice;
@@ -112,6 +112,9 @@ struct Written {
     init_from: Option<String>,
     ema_decay: f64,
     shard_optimizer: bool,
+    #[serde(skip_serializing_if = "GradientFormat::is_default")]
+    gradients: GradientFormat,
+    timeout_secs: u64,
     deterministic: bool,
     log_every: u64,
     eval_every: u64,
@@ -141,6 +144,8 @@ impl From<TrainConfig> for Written {
             init_from: of_loop.init_from,
             ema_decay: of_loop.ema_decay,
             shard_optimizer: of_loop.shard_optimizer,
+            gradients: of_loop.gradients,
+            timeout_secs: of_loop.timeout_secs,
             deterministic: of_loop.deterministic,
             log_every: of_loop.log_every,
             eval_every: of_loop.eval_every,
@@ -164,6 +169,8 @@ impl From<Written> for TrainConfig {
                 init_from: written.init_from,
                 ema_decay: written.ema_decay,
                 shard_optimizer: written.shard_optimizer,
+                gradients: written.gradients,
+                timeout_secs: written.timeout_secs,
                 deterministic: written.deterministic,
                 log_every: written.log_every,
                 eval_every: written.eval_every,
@@ -186,7 +193,7 @@ mod tests {
     fn every_key_is_read_and_written_in_its_place() {
         let text = "steps = 7\nbatch_size = 6\nmicro_batches = 3\nprecision = \"bf16\"\ntf32 = true\n\
                     freeze = [\"encoder\", \"quantizer\"]\nkeeps_tokens_of = \"a\"\ninit_from = \"b\"\nema_decay = 0.5\n\
-                    shard_optimizer = true\ndeterministic = true\nlog_every = 2\neval_every = 4\ncheckpoint_every = 5\nkeep_checkpoints = 9\n\
+                    shard_optimizer = true\ngradients = \"bf16\"\ntimeout_secs = 30\ndeterministic = true\nlog_every = 2\neval_every = 4\ncheckpoint_every = 5\nkeep_checkpoints = 9\n\
                     best_metric = \"ssim\"\n\n[collapse]\nusage_below = 0.1\nperplexity_below = 0.2\nevaluations = 8\nlog_rows = 11\n";
         let read: TrainConfig = toml::from_str(text).unwrap();
         assert!(
