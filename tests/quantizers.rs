@@ -363,7 +363,7 @@ fn micro_batches_update_like_one_batch() {
             let lists: Vec<Vec<Statistic>> = (0..)
                 .zip(z.chunk(parts, 0))
                 .map(|(i, part)| {
-                    let noise = Noise::new(Seed(13)).at_places(i * images, 1);
+                    let noise = Noise::new(Seed(13)).at_place(i * images);
                     quantizer.quantize(&part, Mode::Train { noise, world: World::alone() }).statistics
                 })
                 .collect();

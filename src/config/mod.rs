@@ -38,7 +38,7 @@ use pixtok_base::paths::absence;
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [KnownKey; 18] = [
+const FREE_ON_RESUME: [KnownKey; 19] = [
     known::DATA_TRAIN,
     known::DATA_VAL,
     known::DATA_VAL_SPLIT,

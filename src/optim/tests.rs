@@ -41,7 +41,7 @@ impl Team {
                 (tensor * (1.0 + step as f64)).sin().sum(Kind::Float).backward();
             }
         }
-        self.optimizers[0].clip().unwrap();
+        let _ = self.optimizers[0].clip().unwrap();
         for optimizer in &mut self.optimizers {
             optimizer.step(0.5, None).unwrap();
         }
