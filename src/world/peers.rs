@@ -41,8 +41,7 @@ struct Sign {
 pub(super) struct Peers {
     rank: u32,
     size: u32,
-    own: Arc<Mutex<Sign>>,
-    store: Arc<Store>,
+    own: Arc<Signs>,
     beat: Duration,
 }
 
@@ -50,32 +49,48 @@ fn key(rank: u32) -> String {
     format!("alive/{rank}")
 }
 
-fn lock(sign: &Mutex<Sign>) -> MutexGuard<'_, Sign> {
-    sign.lock().unwrap_or_else(PoisonError::into_inner)
+/// This process's signs, and the store into which they are written.
+#[derive(Debug)]
+struct Signs {
+    rank: u32,
+    last: Mutex<Sign>,
+    /// Held by whoever writes a sign, so that an earlier one never replaces a later one.
+    store: Mutex<Store>,
 }
 
-/// Writes the next sign of life.
-fn show(rank: u32, sign: &Mutex<Sign>, store: &Store) -> bool {
-    let text = {
-        let mut sign = lock(sign);
-        sign.beat += 1;
-        serde_json::to_vec(&*sign).unwrap_or_default()
-    };
-    store.set(&key(rank), &text).is_ok()
+impl Signs {
+    fn last(&self) -> MutexGuard<'_, Sign> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the next sign of life. Returns whether the store took it.
+    fn show(&self) -> bool {
+        let store = self.store();
+        let text = {
+            let mut sign = self.last();
+            sign.beat += 1;
+            serde_json::to_vec(&*sign).unwrap_or_default()
+        };
+        store.set(&key(self.rank), &text).is_ok()
+    }
 }
 
 impl Peers {
     /// Begins to show that process `rank` is alive.
     pub fn new(rank: u32, size: u32, store: &Store, timeout: Duration) -> Result<Self, WorldError> {
-        let own = Arc::new(Mutex::new(Sign::default()));
         // Requests of the thread must not wait for those of the training.
-        let store = Arc::new(store.again()?);
+        let store = Mutex::new(store.again()?);
+        let own = Arc::new(Signs { rank, last: Mutex::new(Sign::default()), store });
         let beat = BEAT.min(timeout / 8);
-        show(rank, &own, &store);
-        let (sign, shown) = (Arc::clone(&own), Arc::clone(&store));
+        own.show();
+        let signs = Arc::clone(&own);
         // The thread ends with the process, or with the store.
         let thread = move || {
-            while lock(&sign).ended.is_none() && show(rank, &sign, &shown) {
+            while signs.last().ended.is_none() && signs.show() {
                 thread::sleep(beat);
             }
         };
@@ -83,25 +98,25 @@ impl Peers {
             .name("pixtok-alive".to_owned())
             .spawn(thread)
             .map_err(|error| WorldError::Torch(format!("cannot start a thread: {error}")))?;
-        Ok(Self { rank, size, own, store, beat })
+        Ok(Self { rank, size, own, beat })
     }
 
     /// Notes where in its work this process is.
     pub fn at(&self, stage: String) {
-        lock(&self.own).stage = stage;
+        self.own.last().stage = stage;
     }
 
     /// Notes that this process has come to an exchange.
     pub fn enter(&self, what: &str) {
-        let mut own = lock(&self.own);
+        let mut own = self.own.last();
         own.exchanges += 1;
         what.clone_into(&mut own.what);
     }
 
     /// Notes that this process ends.
     pub fn leave(&self, error: Option<&str>) {
-        lock(&self.own).ended = Some(error.map(str::to_owned));
-        show(self.rank, &self.own, &self.store);
+        self.own.last().ended.get_or_insert_with(|| error.map(str::to_owned));
+        self.own.show();
     }
 
     /// The time that [`Peers::explain`] takes.
@@ -111,9 +126,10 @@ impl Peers {
 
     /// The last sign of a process; `None` if it has shown none, or the store is gone.
     fn sign(&self, rank: u32) -> Option<Sign> {
+        let store = self.own.store();
         // A key that isn't set would be waited for.
-        self.store.has(&key(rank)).ok().filter(|&has| has)?;
-        serde_json::from_slice(&self.store.get(&key(rank), REQUEST).ok()?).ok()
+        store.has(&key(rank)).ok().filter(|&has| has)?;
+        serde_json::from_slice(&store.get(&key(rank), REQUEST).ok()?).ok()
     }
 
     /// An error if process `rank` has ended because of one, or at all, or shows no life.
@@ -132,14 +148,14 @@ impl Peers {
     /// libtorch gives a `reason`.
     pub fn explain(&self, what: &str, reason: &str) -> WorldError {
         // Others that wait for this process must see that it came.
-        if !show(self.rank, &self.own, &self.store) {
+        if !self.own.show() {
             let gone = "process 0 or its host is gone, which serves the store".to_owned();
             return self.error(what, gone + &in_brackets(reason));
         }
         let others = || (0..self.size).filter(|&rank| rank != self.rank);
         let before: Vec<Option<Sign>> = others().map(|rank| self.sign(rank)).collect();
         thread::sleep(2 * self.beat);
-        let own = lock(&self.own).exchanges;
+        let own = self.own.last().exchanges;
         let blamed: Vec<(u32, String)> = others()
             .zip(before)
             .filter_map(|(rank, before)| Some((rank, blame(before, self.sign(rank), own)?)))
@@ -152,7 +168,7 @@ impl Peers {
 
     /// The error that names processes and what is wrong with each.
     fn error_of(&self, blamed: &[(u32, String)]) -> WorldError {
-        let what = lock(&self.own).what.clone();
+        let what = self.own.last().what.clone();
         let mut who = String::new();
         for (i, (rank, words)) in blamed.iter().take(NAMED).enumerate() {
             let _ = write!(who, "{}process {rank} {words}", if i > 0 { "; " } else { "" });
@@ -164,7 +180,7 @@ impl Peers {
     }
 
     fn error(&self, what: &str, who: String) -> WorldError {
-        let stage = lock(&self.own).stage.clone();
+        let stage = self.own.last().stage.clone();
         let what = if stage.is_empty() { what.to_owned() } else { format!("{what} of {stage}") };
         WorldError::Lost { rank: self.rank, what, who }
     }
