@@ -7,7 +7,7 @@ mod numbers;
 
 use numbers::{Numbers, assert_close, leaf, quantizer};
 use pixtok::metrics::{Computation, Metric};
-use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, muon};
+use pixtok::optim::{self, Adamw, Decayed, Muon, Optimizer, Schedule, Sharing, muon};
 use pixtok::quantizer::{LossTerm, Mode, Quantized, Quantizer};
 use pixtok::variables::{Component, Role, Variable, Variables};
 use pixtok_base::seed::Seed;
@@ -294,7 +294,7 @@ fn clipping_agrees_with_pytorch() {
         let gradient = |i: usize| numbers.get(&format!("clip/{case}/gradient/{i}"));
         let config = optim::Config { clip_norm: 1.0, ..optim::Config::default() };
         let parameters = [0, 1, 2].map(|i| leaf(&gradient(i)));
-        let optimizer = Optimizer::new(&config, variables(&parameters));
+        let optimizer = Optimizer::new(&config, variables(&parameters), Sharing::WHOLE);
         set_gradients(&parameters, gradient);
         let norm = optimizer.clip().unwrap();
         assert_close(&format!("{case}: norm"), &norm, &numbers.get(&format!("clip/{case}/norm")), VALUES);
