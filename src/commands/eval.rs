@@ -7,15 +7,17 @@ use anyhow::Result;
 use super::{print, tell};
 use crate::cli::EvalArgs;
 use crate::inference::{self, EvaluateOptions};
+use crate::world::World;
 
-/// Evaluates and prints the table, or the JSON instead.
+/// Evaluates, together with the other processes that a launcher started, and prints the table, or
+/// the JSON instead.
 pub(super) fn run(args: EvalArgs) -> Result<()> {
-    evaluate(&options(args))
+    evaluate(&options(args), &World::of_process()?)
 }
 
-/// Evaluates by the library's options and prints the result.
-pub(super) fn evaluate(options: &EvaluateOptions) -> Result<()> {
-    let measured = inference::evaluate(options, tell())?;
+/// Evaluates by the library's options and prints the result, in one process of `world`.
+pub(super) fn evaluate(options: &EvaluateOptions, world: &World) -> Result<()> {
+    let Some(measured) = inference::evaluate(options, world, tell())? else { return Ok(()) };
     let json_alone = options.json.as_deref() == Some(Path::new("-"));
     print(if json_alone { &measured.json } else { &measured.text })
 }

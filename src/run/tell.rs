@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::logger::Verbosity;
+use crate::world::World;
 
 /// Takes messages as they come up, one sentence each, and shows how far some work is. Nothing in
 /// the library prints.
@@ -33,6 +34,13 @@ impl<'a> Tell<'a> {
     #[must_use]
     pub fn with_progress(self, begin: Begin<'a>) -> Self {
         Self { begin: Some(begin), ..self }
+    }
+
+    /// The same in the process that writes, and silent in the others: for what every process of
+    /// `world` would say alike.
+    #[must_use]
+    pub fn once(self, world: &World) -> Self {
+        if world.writes() { self } else { Self::to(&|_| ()) }
     }
 
     /// Tells a message at any verbosity: a warning, or what is skipped.
