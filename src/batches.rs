@@ -33,7 +33,10 @@ impl BatchMemory for Memory {
 
 /// Loads the batches of a data set ahead ([`data::Loader`]), as tensors.
 #[derive(Debug)]
-pub struct Loader(data::Loader<Memory>);
+pub struct Loader {
+    dataset: Arc<Dataset>,
+    batches: data::Loader<Memory>,
+}
 
 impl Loader {
     /// The same as [`data::Loader::train`], for a model on `device` and this process's share of
@@ -50,8 +53,9 @@ impl Loader {
         device: Device,
         world: &World,
     ) -> Result<Self, DataError> {
-        data::Loader::train(dataset, config, batch_size, seed, start, share_of(world), memory_for(device))
-            .map(Self)
+        let (set, memory) = (Arc::clone(&dataset), memory_for(device));
+        let batches = data::Loader::train(set, config, batch_size, seed, start, share_of(world), memory)?;
+        Ok(Self { dataset, batches })
     }
 
     /// The same as [`data::Loader::eval`], for a model on `device` and this process's share of
@@ -67,12 +71,21 @@ impl Loader {
         device: Device,
         world: &World,
     ) -> Result<Self, DataError> {
-        data::Loader::eval(dataset, config, batch_size, max_images, share_of(world), memory_for(device))
-            .map(Self)
+        let (set, memory) = (Arc::clone(&dataset), memory_for(device));
+        let batches = data::Loader::eval(set, config, batch_size, max_images, share_of(world), memory)?;
+        Ok(Self { dataset, batches })
+    }
+
+    /// The data set that the batches come from.
+    #[must_use]
+    pub fn dataset(&self) -> &Arc<Dataset> {
+        &self.dataset
     }
 }
 
-fn share_of(world: &World) -> Share {
+/// The share of a data set's images that this process takes.
+#[must_use]
+pub fn share_of(world: &World) -> Share {
     Share { rank: world.rank() as usize, size: world.size() as usize }
 }
 
@@ -84,14 +97,15 @@ impl Iterator for Loader {
     type Item = Result<Batch, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let batch = match self.0.next()? {
+        let batch = match self.batches.next()? {
             Ok(batch) => batch,
             Err(error) => return Some(Err(error)),
         };
-        let data::Batch { images, names, labels, marks, cursor, bad } = batch;
+        let data::Batch { images, image_indices, names, labels, marks, cursor, bad } = batch;
         let tensor = images.0.into_rows(names.len() as i64);
         let images = tensor.map_err(|error| DataError::BatchMemory(error.into()));
-        Some(images.map(|images| data::Batch { images, names, labels, marks, cursor, bad }))
+        let batch = |images| data::Batch { images, image_indices, names, labels, marks, cursor, bad };
+        Some(images.map(batch))
     }
 }
 

@@ -4,7 +4,8 @@
 //! reconstructions, from a tokenizer or from `pairs` of folders, in which `reconstructions` matches
 //! files by name. `measures` selects the metrics.
 //! `scores` holds the values of each image, and `per_image` writes them as a table; `sums` and
-//! `features` accumulate over batches. `figures` holds the results. `mixups` checks whether
+//! `features` accumulate over batches. `together` joins the shares of several processes. `figures`
+//! holds the results. `mixups` checks whether
 //! channels or pixels are in the wrong place.
 
 mod chosen;
@@ -19,8 +20,10 @@ mod reconstructions;
 mod scores;
 mod stability;
 mod sums;
+mod together;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tch::Device;
@@ -34,6 +37,7 @@ pub use pairs::Pairs;
 pub use passes::{Files, Passed, Subject, Tokens, timed};
 pub use reconstructions::Reconstructions;
 pub use scores::{Column, Extremes, Scores};
+pub use together::together;
 
 use crate::batches::picture_of;
 use crate::codec::{CodecError, Vocabulary};
@@ -46,6 +50,7 @@ use pixtok_images::data::{BadSample, DataError};
 use pixtok_images::picture::{Picture, PictureError};
 use pixtok_torch::TorchError;
 use sums::Sums;
+use together::{Found, Shown};
 
 /// The settings of all evaluations of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,6 +133,17 @@ pub enum EvaluateError {
     /// The sums of several processes could not be added up.
     #[error(transparent)]
     World(#[from] WorldError),
+    /// Another process could not evaluate its share.
+    #[error("the evaluation failed in process {rank} of {size}, counted from 0, whose own message says why")]
+    Elsewhere {
+        /// The number of that process.
+        rank: u32,
+        /// How many there are.
+        size: u32,
+    },
+    /// What a process sent to the others cannot be read.
+    #[error("what a process told the others cannot be read")]
+    Told(#[from] serde_json::Error),
 }
 
 impl Classified for EvaluateError {
@@ -139,7 +155,7 @@ impl Classified for EvaluateError {
             Self::Codec { source, .. } | Self::Bare(source) => source.class(),
             Self::Torch(error) => error.class(),
             Self::Picture(error) => error.class(),
-            Self::Compress(_) => Class::Failed,
+            Self::Compress(_) | Self::Elsewhere { .. } | Self::Told(_) => Class::Failed,
             Self::World(error) => error.class(),
         }
     }
@@ -157,8 +173,8 @@ impl EvaluateError {
 }
 
 /// The result of an evaluation: figures, the values behind them, pictures, and the images that
-/// could not be read. Figures and counts are of the images of all processes, the rest is of this
-/// process's.
+/// could not be read. Everything is of the images of all processes, in the order of the data set,
+/// and the same in each of them; only `mixups` are of this process's.
 #[derive(Debug)]
 pub struct Evaluation {
     /// The figures.
@@ -198,7 +214,9 @@ pub struct Options {
     pub world: World,
 }
 
-/// Evaluates all images of `subject` once, without gradients.
+/// Evaluates all images of `subject` once, without gradients. Several processes evaluate a share
+/// each and exchange what they found at the end, not while they work, so that their shares may
+/// differ in length.
 ///
 /// # Errors
 /// See [`EvaluateError`].
@@ -220,40 +238,28 @@ pub fn evaluate_watched(
     options: &Options,
     watch: &mut dyn FnMut(&Passed),
 ) -> Result<Evaluation, EvaluateError> {
-    let vocabulary = subject.vocabulary();
-    let mut sums = Sums::new(vocabulary, measures)?;
-    let mut scores = Scores::new(&measures.images);
-    let mut features = measures.inception.as_ref().map(Features::new);
-    let (mut originals, mut reconstructions, mut bad) = (vec![], vec![], vec![]);
-    let mut files = Files::default();
-    let mut mixups = options.foreign.then(Mixups::new);
-    for passed in subject.passes(options.device) {
-        let passed = passed?;
-        watch(&passed);
-        bad.extend(passed.bad);
-        files.add(passed.files);
-        let Some((images, recons)) = passed.images else { continue };
-        for (i, name) in passed.names.iter().enumerate().filter(|(_, name)| options.pictures.contains(*name))
-        {
-            originals.push((name.clone(), picture_of(&images.get(i as i64))?));
-            reconstructions.push(picture_of(&recons.get(i as i64))?);
-        }
-        scores.add(&measures.images, passed.names, &images, &recons);
-        sums.add(&images, &recons, passed.tokens.as_ref())?;
-        features.iter_mut().for_each(|features| features.add(&images, &recons));
-        mixups.iter_mut().for_each(|mixups| mixups.add(&images, &recons));
-    }
-    if options.world.sum_of(scores.names.len() as i64)? == 0 {
+    let (vocabulary, dataset) = (subject.vocabulary(), Arc::clone(subject.dataset()));
+    let world = &options.world;
+    let own = together(world, || Own::accumulate(subject, measures, options, watch))?;
+    let Own { found, sums, features, mixups } = own;
+    let Found { scores, shown, bad, files, .. } = found.of_all(&dataset, world)?;
+    if scores.names.is_empty() {
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
         return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
-    let (mut figures, tokens) = sums.finish(&scores, measures, &options.world)?;
+    let (mut figures, tokens) = sums.finish(&scores, measures, world)?;
     let (codebook, counts) = tokens.unzip();
     if let Some(features) = features {
-        features.finish(&mut figures, &options.world);
+        features.finish(&mut figures, world)?;
     }
     let figures = figures.in_order();
     let mixups = mixups.map(|mixups| mixups.notes()).unwrap_or_default();
+    let (originals, reconstructions) = shown
+        .into_iter()
+        .map(|Shown { index, original, reconstruction }| {
+            ((dataset.name(index).into_owned(), original), reconstruction)
+        })
+        .unzip();
     Ok(Evaluation {
         figures,
         codebook,
@@ -266,4 +272,55 @@ pub fn evaluate_watched(
         files,
         mixups,
     })
+}
+
+/// What a process accumulates over the batches of its share.
+struct Own<'a> {
+    found: Found,
+    sums: Sums,
+    features: Option<Features<'a>>,
+    mixups: Option<Mixups>,
+}
+
+impl<'a> Own<'a> {
+    /// Evaluates the share of this process, and exchanges nothing with the others.
+    fn accumulate(
+        subject: Subject,
+        measures: &'a Measures,
+        options: &Options,
+        watch: &mut dyn FnMut(&Passed),
+    ) -> Result<Self, EvaluateError> {
+        let mut sums = Sums::new(subject.vocabulary(), measures)?;
+        let mut scores = Scores::new(&measures.images);
+        let mut features = measures.inception.as_ref().map(Features::new);
+        let (mut image_indices, mut shown, mut bad) = (vec![], vec![], vec![]);
+        let mut files = Files::default();
+        let mut mixups = options.foreign.then(Mixups::new);
+        for passed in subject.passes(options.device) {
+            let passed = match passed {
+                // Other processes may have good images.
+                Err(EvaluateError::Data(DataError::NoGoodImages { bad, .. })) if options.world.size() > 1 => {
+                    Passed::without_images(bad, Files::default())
+                }
+                passed => passed?,
+            };
+            watch(&passed);
+            bad.extend(passed.bad);
+            files.add(passed.files);
+            let Some((images, recons)) = passed.images else { continue };
+            for (i, (name, &index)) in passed.names.iter().zip(&passed.image_indices).enumerate() {
+                if options.pictures.contains(name) {
+                    let [original, reconstruction] =
+                        [&images, &recons].map(|pictures| picture_of(&pictures.get(i as i64)));
+                    shown.push(Shown { index, original: original?, reconstruction: reconstruction? });
+                }
+            }
+            image_indices.extend(passed.image_indices);
+            scores.add(&measures.images, passed.names, &images, &recons);
+            sums.add(&images, &recons, passed.tokens.as_ref())?;
+            features.iter_mut().for_each(|features| features.add(&images, &recons));
+            mixups.iter_mut().for_each(|mixups| mixups.add(&images, &recons));
+        }
+        Ok(Self { found: Found { scores, image_indices, shown, bad, files }, sums, features, mixups })
+    }
 }

@@ -19,6 +19,8 @@ mod keys;
 mod labels;
 #[path = "encode/merge.rs"]
 mod merge;
+#[path = "encode/parts.rs"]
+mod parts;
 #[path = "encode/splits.rs"]
 mod splits;
 #[path = "encode/ways.rs"]
@@ -39,7 +41,7 @@ use pixtok::variables::Variables;
 use pixtok::world::World;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
-use pixtok_tokens::{Format, FormatKind, Row, TokenSet};
+use pixtok_tokens::{Division, Format, FormatKind, Row, TokenSet};
 use pixtok_torch::Precision;
 use pixtok_torch::tensors;
 use tch::{Device, Tensor};

@@ -111,9 +111,10 @@ pub struct EncodeArgs {
     pub shard_bytes: Option<u64>,
     /// Encode only part I of N, counted from 0 [default: by the launcher]
     ///
-    /// The key of an image decides which part it belongs to. Without the flag, the environment of
-    /// torchrun, srun, mpirun or an indexed Kubernetes job tells the part; otherwise everything is
-    /// encoded.
+    /// If there are at least N tars or Parquet files, a part is whole files: file i, in the order
+    /// of their names, belongs to part i modulo N. Otherwise the key of an image decides. Without
+    /// the flag, the environment of torchrun, srun, mpirun or an indexed Kubernetes job tells the
+    /// part; otherwise everything is encoded.
     #[arg(long, value_name = "I/N", help_heading = JOB)]
     pub shard: Option<Part>,
     /// Images per batch [default: the config's eval.batch_size]

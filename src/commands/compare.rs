@@ -2,13 +2,21 @@
 
 use anyhow::Result;
 
-use super::{print, tell};
+use super::{launched, print, tell};
 use crate::cli::CompareArgs;
 use crate::sweep::{self, Changes, CompareOptions, Compared};
+use pixtok_base::Misuse;
 
 /// Runs everything that is not finished and reports on all arms, or describes what would be run.
 /// The exit code is 1 if an arm failed.
 pub(super) fn run(args: CompareArgs) -> Result<u8> {
+    if let Some((launcher, _, size)) = launched() {
+        return Err(Misuse(format!(
+            "{launcher} started {size} processes, and each would run the whole comparison; start `pixtok \
+             compare` by itself: --devices spreads its arms over devices"
+        ))
+        .into());
+    }
     let dry_run = args.dry_run;
     let options = options(args);
     if dry_run {

@@ -2,13 +2,19 @@
 
 use anyhow::Result;
 
-use super::{print, tell};
+use super::{launched, print, tell};
 use crate::cli::DecodeArgs;
 use crate::export::{DecodeOptions, decode};
 use crate::run::WeightsChoice;
 
 /// Writes the images of the rows.
 pub(super) fn run(args: DecodeArgs) -> Result<()> {
+    if let Some((launcher, 0, size)) = launched() {
+        tell().say(&format!(
+            "{launcher} started {size} processes, and each decodes everything that it is given; start one, \
+             or give each its own --tokens and --out"
+        ));
+    }
     let DecodeArgs { checkpoint, weights, precision, .. } = args;
     let options = DecodeOptions {
         tokenizer: args.tokenizer,

@@ -1,5 +1,6 @@
 //! `pixtok eval`: prints the figures of a tokenizer as a table or as JSON.
 
+use std::env;
 use std::path::Path;
 
 use anyhow::Result;
@@ -7,15 +8,24 @@ use anyhow::Result;
 use super::{print, tell};
 use crate::cli::EvalArgs;
 use crate::inference::{self, EvaluateOptions};
+use crate::world::{Launch, World};
 
-/// Evaluates and prints the table, or the JSON instead.
+/// Evaluates, together with the other processes that a launcher started, and prints the table, or
+/// the JSON instead.
 pub(super) fn run(args: EvalArgs) -> Result<()> {
-    evaluate(&options(args))
+    let Some(meeting) = Launch::meeting_of_process(|name| env::var(name).ok())? else {
+        return evaluate(&options(args), &World::single());
+    };
+    let world = World::join(&meeting, inference::EVALUATION_TIMEOUT)?;
+    let outcome = evaluate(&options(args), &world);
+    let ending = outcome.as_ref().err().map(|error| format!("{error:#}"));
+    world.leave(ending.as_deref());
+    outcome
 }
 
-/// Evaluates by the library's options and prints the result.
-pub(super) fn evaluate(options: &EvaluateOptions) -> Result<()> {
-    let measured = inference::evaluate(options, tell())?;
+/// Evaluates by the library's options and prints the result, in one process of `world`.
+pub(super) fn evaluate(options: &EvaluateOptions, world: &World) -> Result<()> {
+    let Some(measured) = inference::evaluate(options, world, tell())? else { return Ok(()) };
     let json_alone = options.json.as_deref() == Some(Path::new("-"));
     print(if json_alone { &measured.json } else { &measured.text })
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::print;
 use crate::cli::InspectArgs;
 use crate::export::{changes, preparation, share_of_area, share_of_row};
-use pixtok_tokens::{Row, Sidecar, StatedVocabulary, TokenSet, Vocabulary};
+use pixtok_tokens::{Division, Row, Sidecar, StatedVocabulary, TokenSet, Vocabulary};
 
 /// The number of ids of the first row that are shown.
 const SHOWN: usize = 24;
@@ -127,7 +127,8 @@ pub(crate) fn stated(set: &TokenSet) -> String {
         line(&mut text, "framing", &specials);
     }
     let source = &sidecar.source;
-    let part = source.part.as_ref().map_or(String::new(), |part| format!(", part {part}"));
+    let by = if source.division == Division::Files { " by files" } else { "" };
+    let part = source.part.as_ref().map_or(String::new(), |part| format!(", part {part}{by}"));
     let split = source.split.as_ref().map_or_else(String::new, |split| {
         format!(", the images for {} (--val-share {})", split.name, split.val_share)
     });

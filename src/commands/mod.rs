@@ -19,6 +19,7 @@ mod reconstruct;
 mod train;
 mod work;
 
+use std::env;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
@@ -27,6 +28,7 @@ pub use exit_code::exit_code;
 
 use crate::cli::Command;
 use crate::run::Tell;
+use crate::world::Launch;
 use pixtok_torch::catching;
 
 /// Runs one command and returns its exit code.
@@ -58,6 +60,14 @@ pub fn run(command: Command) -> Result<u8> {
 pub fn report(error: &anyhow::Error) {
     // If standard error is closed, there is nothing left to do.
     let _ = writeln!(io::stderr().lock(), "error: {error:#}");
+}
+
+/// The number of this process and the number of processes, if a launcher started several, with the
+/// launcher's name.
+fn launched() -> Option<(&'static str, u32, u32)> {
+    let launch = Launch::find(|name| env::var(name).ok())?;
+    let (rank, size) = launch.numbers()?;
+    (size > 1).then_some((launch.launcher, rank, size))
 }
 
 /// Prints a result on standard output.

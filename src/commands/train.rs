@@ -18,10 +18,7 @@ pub(super) fn run(args: TrainArgs) -> Result<u8> {
     if dry_run {
         return describe(&options, print_config);
     }
-    let variable = |name: &str| env::var(name).ok();
-    let launch = Launch::find(variable).filter(|launch| launch.is_together(variable));
-    let meeting = launch.map(|launch| launch.meeting(variable)).transpose()?;
-    train(&options, meeting.as_ref())
+    train(&options, Launch::meeting_of_process(|name| env::var(name).ok())?.as_ref())
 }
 
 /// Describes the run, and reads its images if that is asked for. The exit code is that of bad

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use super::{eval, tell, train};
 use crate::inference;
 use crate::sweep::{Assignment, Work};
+use crate::world::World;
 
 /// Does the work that standard input describes. The exit code is that of a training or an
 /// evaluation.
@@ -17,9 +18,9 @@ pub(super) fn run() -> Result<u8> {
         return Ok(128 + Signal::TERM.as_raw() as u8);
     }
     match &assignment.work {
-        // The launcher started the comparison; each of its trainings is by itself.
+        // The launcher started the comparison; each of its jobs is by itself.
         Work::Train(options) => train::train(options, None),
-        Work::Evaluate(options) => eval::evaluate(options).map(|()| 0),
+        Work::Evaluate(options) => eval::evaluate(options, &World::single()).map(|()| 0),
         Work::Speeds(options) => inference::measure_speeds(options, tell()).map(|()| 0),
     }
 }

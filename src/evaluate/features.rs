@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::Figures;
 use crate::metrics::{FeatureStatistics, frechet_distance};
 use crate::pretrained::Inception;
-use crate::world::World;
+use crate::world::{World, WorldError};
 use pixtok_torch::no_grad;
 
 /// With fewer images, the covariance of 2048 features does not have full rank, and the distance is
@@ -39,19 +39,18 @@ impl<'a> Features<'a> {
         });
     }
 
-    pub(super) fn finish(self, figures: &mut Figures, world: &World) {
-        if world.size() > 1 {
-            let reason = "it is computed in a single process only; use `pixtok eval`";
-            return figures.push_absent("rfid", reason.to_owned());
-        }
-        let images = self.originals.vectors() as usize;
+    /// Adds the distance over the images of all processes, which add up their statistics here.
+    pub(super) fn finish(self, figures: &mut Figures, world: &World) -> Result<(), WorldError> {
+        let (originals, recons) = (self.originals.of_all(world)?, self.recons.of_all(world)?);
+        let images = originals.vectors() as usize;
         let few = || format!("of only {images} images; biased upwards under {ENOUGH_IMAGES}");
-        match frechet_distance(&self.originals, &self.recons) {
+        match frechet_distance(&originals, &recons) {
             Ok(distance) => {
                 figures.push_noted("rfid", distance, (images < ENOUGH_IMAGES).then(few));
             }
             // This failure must not discard the other figures, which may have taken hours.
             Err(error) => figures.push_absent("rfid", error.to_string()),
         }
+        Ok(())
     }
 }

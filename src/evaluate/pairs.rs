@@ -8,7 +8,8 @@ use tch::{Device, Tensor};
 
 use super::passes::{Files, Passed};
 use super::{EvaluateError, Reconstructions};
-use crate::batches::{Loader, picture_of, tensor_of};
+use crate::batches::{Loader, picture_of, share_of, tensor_of};
+use crate::world::World;
 use pixtok_images::data::{BadSample, DataError, Dataset, Marks, Pipeline, threads};
 use pixtok_images::picture::{DecodeOptions, Decoded, Picture, Traits, read};
 
@@ -28,6 +29,8 @@ enum Originals {
     /// Their files, at their own sizes.
     Whole {
         dataset: Arc<Dataset>,
+        /// Those of this process's share.
+        images: Vec<usize>,
         batch_size: usize,
         /// Started when the first batch is wanted.
         pictures: Option<Pipeline<Pair>>,
@@ -37,7 +40,8 @@ enum Originals {
 }
 
 impl Pairs {
-    /// Pairs with originals at their own sizes, in batches of up to `batch_size`.
+    /// Pairs with originals at their own sizes, those of this process's share of `world`, in batches
+    /// of up to `batch_size`.
     #[must_use]
     pub fn whole(
         dataset: &Arc<Dataset>,
@@ -45,8 +49,11 @@ impl Pairs {
         reconstructions: Reconstructions,
         options: DecodeOptions,
         device: Device,
+        world: &World,
     ) -> Self {
-        let originals = Originals::Whole { dataset: Arc::clone(dataset), batch_size, pictures: None };
+        let images = dataset.evaluated_by(share_of(world), None);
+        let dataset = Arc::clone(dataset);
+        let originals = Originals::Whole { dataset, images, batch_size, pictures: None };
         Self {
             originals,
             reconstructions: Arc::new(reconstructions),
@@ -74,14 +81,25 @@ impl Pairs {
         }
     }
 
+    /// The data set of the originals.
+    pub(super) fn dataset(&self) -> &Arc<Dataset> {
+        match &self.originals {
+            Originals::Whole { dataset, .. } => dataset,
+            Originals::Prepared(loader) => loader.dataset(),
+        }
+    }
+
     /// Prepares the next batches, if there are any.
     fn fill(&mut self) -> Result<(), EvaluateError> {
         let (recons, options) = (&self.reconstructions, &self.options);
         let (pairs, bad, marks) = match &mut self.originals {
-            Originals::Whole { dataset, batch_size, pictures } => {
+            Originals::Whole { dataset, images, batch_size, pictures } => {
                 let pictures = match pictures {
                     Some(pictures) => pictures,
-                    None => pictures.insert(read_whole(dataset, *batch_size, recons, options)?),
+                    None => {
+                        let images = std::mem::take(images);
+                        pictures.insert(read_whole(dataset, images, *batch_size, recons, options)?)
+                    }
                 };
                 let read: Vec<Pair> =
                     pictures.take(*batch_size).collect::<Result<_, _>>().map_err(DataError::from)?;
@@ -101,8 +119,9 @@ impl Pairs {
                 let workers = count.clamp(1, threads(0));
                 let recons = Pipeline::map(paths, workers, count, move |path| picture_at(&path, &options))?;
                 let recons: Vec<_> = recons.collect::<Result<_, _>>().map_err(DataError::from)?;
-                let pairs = batch.names.into_iter().zip(pictures).zip(recons);
-                let pairs = pairs.map(|((name, original), recon)| (name, original, recon)).collect();
+                let named = batch.image_indices.into_iter().zip(batch.names);
+                let pairs = named.zip(pictures).zip(recons);
+                let pairs = pairs.map(|((named, original), recon)| (named, original, recon)).collect();
                 (pairs, batch.bad, batch.marks)
             }
         };
@@ -116,8 +135,8 @@ impl Pairs {
         mut bad: Vec<BadSample>,
         mut files: Files,
     ) -> Result<(), EvaluateError> {
-        let mut batch: Vec<(String, Picture, Picture)> = vec![];
-        for (name, original, recon) in pairs {
+        let mut batch: Vec<(Named, Picture, Picture)> = vec![];
+        for ((index, name), original, recon) in pairs {
             let (recon, traits) = match recon {
                 Ok(recon) => recon,
                 Err(error) => {
@@ -142,7 +161,7 @@ impl Pairs {
                 let batch = std::mem::take(&mut batch);
                 self.ready.push_back(passed(batch, vec![], Files::default(), self.device)?);
             }
-            batch.push((name, original, recon));
+            batch.push(((index, name), original, recon));
         }
         self.ready.push_back(passed(batch, bad, files, self.device)?);
         Ok(())
@@ -153,11 +172,14 @@ impl Pairs {
 /// decoded; or why there is none.
 type PictureResult = Result<(Picture, Traits), String>;
 
-/// A good original by its name, and its reconstruction.
-type NamedPair = (String, Picture, PictureResult);
+/// The index of an original in its data set, and its name.
+type Named = (usize, String);
 
-/// An original by its name, and its reconstruction if the original can be used.
-type Pair = (String, Result<(Picture, Traits, PictureResult), Unread>);
+/// A good original, and its reconstruction.
+type NamedPair = (Named, Picture, PictureResult);
+
+/// An original, and its reconstruction if the original can be used.
+type Pair = (Named, Result<(Picture, Traits, PictureResult), Unread>);
 
 /// Why there is no pair.
 enum Unread {
@@ -176,9 +198,10 @@ fn picture_at(path: &Path, options: &DecodeOptions) -> PictureResult {
     read(path, options).map(released).map_err(|error| error.to_string())
 }
 
-/// Originals at their own sizes with their reconstructions, from first to last.
+/// The originals `images` at their own sizes with their reconstructions, from first to last.
 fn read_whole(
     dataset: &Arc<Dataset>,
+    images: Vec<usize>,
     batch_size: usize,
     recons: &Arc<Reconstructions>,
     options: &DecodeOptions,
@@ -186,7 +209,7 @@ fn read_whole(
     let (dataset, recons, options) = (Arc::clone(dataset), Arc::clone(recons), options.clone());
     // Pictures may be large: a few for each thread.
     let ahead = batch_size.min(2 * threads(0));
-    Pipeline::map(0..dataset.len(), 0, ahead, move |i| {
+    Pipeline::map(images, 0, ahead, move |i| {
         let name = dataset.name(i).into_owned();
         let pair = || {
             let (original, traits) = dataset.picture(i, &options).map(released).map_err(Unread::Bad)?;
@@ -194,18 +217,18 @@ fn read_whole(
             Ok((original, traits, picture_at(path, &options)))
         };
         let pair = pair();
-        (name, pair)
+        ((i, name), pair)
     })
 }
 
 /// The pairs, the bad originals, and the marks of the good ones.
 fn apart(read: Vec<Pair>) -> Result<(Vec<NamedPair>, Vec<BadSample>, Marks), EvaluateError> {
     let (mut good, mut bad, mut marks) = (vec![], vec![], Marks::default());
-    for (name, pair) in read {
+    for ((index, name), pair) in read {
         match pair {
             Ok((original, traits, recon)) => {
                 marks.transparent += usize::from(traits.transparent);
-                good.push((name, original, recon));
+                good.push(((index, name), original, recon));
             }
             Err(Unread::Bad(reason)) => bad.push(BadSample { name, reason }),
             Err(Unread::Missing(error)) => return Err(error),
@@ -215,20 +238,22 @@ fn apart(read: Vec<Pair>) -> Result<(Vec<NamedPair>, Vec<BadSample>, Marks), Eva
 }
 
 fn passed(
-    batch: Vec<(String, Picture, Picture)>,
+    batch: Vec<(Named, Picture, Picture)>,
     bad: Vec<BadSample>,
     files: Files,
     device: Device,
 ) -> Result<Passed, EvaluateError> {
-    let (mut names, mut originals, mut recons) = (vec![], vec![], vec![]);
-    for (name, original, recon) in batch {
+    let (mut image_indices, mut names) = (vec![], vec![]);
+    let (mut originals, mut recons) = (vec![], vec![]);
+    for ((index, name), original, recon) in batch {
+        image_indices.push(index);
         names.push(name);
         originals.push(tensor_of(&original)?);
         recons.push(tensor_of(&recon)?);
     }
     let stacked = |pictures: &[Tensor]| Tensor::stack(pictures, 0).to_device(device);
     let images = (!names.is_empty()).then(|| (stacked(&originals), stacked(&recons)));
-    Ok(Passed { names, images, tokens: None, bad, files })
+    Ok(Passed { image_indices, names, images, tokens: None, bad, files })
 }
 
 impl Iterator for Pairs {
@@ -272,14 +297,17 @@ mod tests {
         let found = || Reconstructions::find(&recons, &dataset, None);
         let (options, device) = (DecodeOptions::default, Device::Cpu);
         assert_eq!(found().unwrap().unused(), ["stray.png"]);
-        let pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device);
+        let alone = World::single();
+        let pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device, &alone);
         let batches: Vec<Passed> = pairs.map(Result::unwrap).collect();
+        let indices: Vec<_> = batches.iter().map(|batch| batch.image_indices.clone()).collect();
+        assert_eq!(indices, [vec![0, 1], vec![2]]);
         let names: Vec<_> = batches.iter().map(|batch| batch.names.join(" ")).collect();
         assert_eq!(names, ["a.png b.png", "deep/c.png"]);
         assert_eq!(batches[1].images.as_ref().unwrap().1.size(), [1, 3, 5, 9]);
 
         write(recons.join("a.png"), 8, 5);
-        let mut pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device);
+        let mut pairs = Pairs::whole(&dataset, 32, found().unwrap(), options(), device, &alone);
         let error = pairs.find_map(Result::err).unwrap().to_string();
         assert!(error.contains("a.png is 7×5 pixels and its reconstruction 8×5"), "{error}");
         fs::remove_file(recons.join("a.png")).unwrap();

@@ -1,5 +1,6 @@
 //! Batches of originals with their reconstructions.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tch::{Device, Tensor};
@@ -9,7 +10,7 @@ use super::{EvaluateError, stability};
 use crate::batches::Loader;
 use crate::codec::{Codec, CodecError, Vocabulary};
 use crate::model::size_of;
-use pixtok_images::data::{BadSample, Marks};
+use pixtok_images::data::{BadSample, Dataset, Marks};
 use pixtok_torch::{synchronize, to_device_async};
 
 /// The subject of an evaluation.
@@ -31,6 +32,8 @@ pub enum Subject<'a> {
 /// A batch of images with its reconstructions and tokens.
 #[derive(Debug)]
 pub struct Passed {
+    /// The indices of the B images in their data set.
+    pub image_indices: Vec<usize>,
     /// The names of the B images.
     pub names: Vec<String>,
     /// Originals and reconstructions, each `[B, 3, H, W]` uint8; `None` if B is 0.
@@ -41,6 +44,13 @@ pub struct Passed {
     pub bad: Vec<BadSample>,
     /// Counts of the files of this batch, or of several batches that become ready together.
     pub files: Files,
+}
+
+impl Passed {
+    /// Images that were left out, and no other.
+    pub(super) fn without_images(bad: Vec<BadSample>, files: Files) -> Self {
+        Self { image_indices: vec![], names: vec![], images: None, tokens: None, bad, files }
+    }
 }
 
 /// Counts of files with properties that the notes mention.
@@ -60,6 +70,23 @@ impl Files {
     pub(super) fn of_originals(marks: Marks) -> Self {
         let Marks { transparent: transparent_originals, enlarged: enlarged_originals } = marks;
         Self { transparent_originals, enlarged_originals, ..Self::default() }
+    }
+
+    /// The counts as an array, and back.
+    pub(super) fn to_array(self) -> [f64; 4] {
+        [
+            self.transparent_originals,
+            self.enlarged_originals,
+            self.transparent_reconstructions,
+            self.lossy_reconstructions,
+        ]
+        .map(|count| count as f64)
+    }
+
+    pub(super) fn from_array(counts: [f64; 4]) -> Self {
+        let [transparent_originals, enlarged_originals, transparent_reconstructions, lossy_reconstructions] =
+            counts.map(|count| count as usize);
+        Self { transparent_originals, enlarged_originals, transparent_reconstructions, lossy_reconstructions }
     }
 
     pub(super) fn add(&mut self, other: Self) {
@@ -93,6 +120,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The data set of the images.
+    pub(super) fn dataset(&self) -> &Arc<Dataset> {
+        match self {
+            Self::Codec { loader, .. } => loader.dataset(),
+            Self::Pairs(pairs) => pairs.dataset(),
+        }
+    }
+
     /// Calls `each` for one batch after the other.
     pub(super) fn passes(
         self,
@@ -104,12 +139,13 @@ impl<'a> Subject<'a> {
                 let batch = batch?;
                 let files = Files::of_originals(batch.marks);
                 if batch.names.is_empty() {
-                    return Ok(Passed { names: vec![], images: None, tokens: None, bad: batch.bad, files });
+                    return Ok(Passed::without_images(batch.bad, files));
                 }
                 let originals = to_device_async(&batch.images, device);
                 let (recons, tokens) = pass(codec, &originals, stability, device)
                     .map_err(|error| error.of_batch(&batch.names[0]))?;
                 Ok(Passed {
+                    image_indices: batch.image_indices,
                     names: batch.names,
                     images: Some((originals, recons)),
                     tokens: Some(tokens),

@@ -6,7 +6,6 @@ use tch::{Kind, Tensor};
 
 use super::Figures;
 use crate::metrics::{Absent, ImageMetric, interval};
-use crate::world::{World, WorldError};
 use pixtok_report::{Better, definition};
 
 /// A table with one column per metric and one row per image.
@@ -33,6 +32,19 @@ impl Scores {
     pub(super) fn new(metrics: &[Box<dyn ImageMetric>]) -> Self {
         let column = |name| Column { name, values: vec![], absent: None };
         Self { names: vec![], columns: metrics.iter().map(|metric| column(metric.name())).collect() }
+    }
+
+    /// A table of these columns. Each has a value for each of the names, and perhaps the reason why
+    /// images have no value, and their number.
+    pub(super) fn of(
+        names: Vec<String>,
+        columns: Vec<&'static str>,
+        values: Vec<Vec<f64>>,
+        absent: Vec<Option<(Absent, usize)>>,
+    ) -> Self {
+        let columns = columns.into_iter().zip(values).zip(absent);
+        let columns = columns.map(|((name, values), absent)| Column { name, values, absent });
+        Self { names, columns: columns.collect() }
     }
 
     /// Computes the metrics of a batch of pairs, each `[B, 3, H, W]` uint8. Waits for the device.
@@ -62,24 +74,15 @@ impl Scores {
     pub fn means(&self, intervals: bool) -> Figures {
         let mut figures = Figures::default();
         for column in &self.columns {
-            figures.push_scores(column, &column.total(), intervals.then_some(&*column.values));
+            match column.mean() {
+                Ok(mean) => {
+                    let interval = if intervals { interval(&column.values) } else { None };
+                    figures.push_mean(column.name, mean, interval);
+                }
+                Err(reason) => figures.push_absent(column.name, reason),
+            }
         }
         figures
-    }
-
-    /// The same as [`Scores::means`], over the images of all processes.
-    ///
-    /// # Errors
-    /// When the processes can't add up their values.
-    pub(super) fn means_of_all(&self, intervals: bool, world: &World) -> Result<Figures, WorldError> {
-        let mut figures = Figures::default();
-        for column in &self.columns {
-            let total = column.total().of_all(world)?;
-            let values = intervals.then(|| world.gather(&Tensor::from_slice(&column.values)));
-            let values = values.transpose()?.map(|values| host(&values));
-            figures.push_scores(column, &total, values.as_deref());
-        }
-        Ok(figures)
     }
 
     /// The rows of the images in `names`.
@@ -129,50 +132,15 @@ pub struct Extremes<'a> {
     pub best: Vec<(&'a str, f64)>,
 }
 
-/// What the mean of a column is computed from.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Total {
-    sum: f64,
-    images: i64,
-    /// The number of images without a value.
-    without: i64,
-}
-
 impl Column {
-    fn total(&self) -> Total {
-        Total {
-            sum: self.values.iter().sum(),
-            images: self.values.len() as i64,
-            without: self.absent.as_ref().map_or(0, |(_, count)| *count as i64),
-        }
-    }
-}
-
-impl Total {
-    /// The total over all processes.
-    fn of_all(self, world: &World) -> Result<Self, WorldError> {
-        let [sum] = world.sum_each([self.sum])?;
-        Ok(Self { sum, images: world.sum_of(self.images)?, without: world.sum_of(self.without)? })
-    }
-
     /// The mean over all images. If an image has no value, there is no mean: a mean over the others
-    /// would look like one over all. `absent` says why this process's images have none.
-    fn mean(&self, absent: Option<&Absent>) -> Result<f64, String> {
-        let Self { sum, images, without } = *self;
-        if without == 0 {
-            return Ok(sum / images as f64);
-        }
-        let reason = absent.map_or("images of another process have none", |absent| &absent.0);
-        Err(if without == images { reason.to_owned() } else { format!("{reason} ({without} of {images})") })
-    }
-}
-
-impl Figures {
-    /// Adds the mean of a column, with the interval of `values` if they are given.
-    fn push_scores(&mut self, column: &Column, total: &Total, values: Option<&[f64]>) {
-        match total.mean(column.absent.as_ref().map(|(absent, _)| absent)) {
-            Ok(mean) => self.push_mean(column.name, mean, values.and_then(interval)),
-            Err(reason) => self.push_absent(column.name, reason),
+    /// would look like one over all.
+    fn mean(&self) -> Result<f64, String> {
+        let images = self.values.len();
+        match &self.absent {
+            None => Ok(self.values.iter().sum::<f64>() / images as f64),
+            Some((Absent(reason), without)) if *without == images => Err(reason.clone()),
+            Some((Absent(reason), without)) => Err(format!("{reason} ({without} of {images})")),
         }
     }
 }
@@ -198,13 +166,8 @@ mod tests {
         for (name, side, level) in [("large", 16, 9), ("small", 10, 8), ("middle", 12, 7)] {
             scores.add(&metrics, vec![name.into()], &image(side, 7), &image(side, level));
         }
-        let mean = |column: &Column| column.total().mean(column.absent.as_ref().map(|(absent, _)| absent));
-        assert_eq!(mean(&scores.columns[0]), Err("images under 11 px a side (1 of 3)".into()));
-        assert!(mean(&scores.columns[1]).is_ok());
-        let (own, of_all) = (scores.means(true), scores.means_of_all(true, &World::single()).unwrap());
-        assert_eq!(own, of_all);
-        let elsewhere = Total { sum: 5.0, images: 4, without: 1 };
-        assert_eq!(elsewhere.mean(None), Err("images of another process have none (1 of 4)".into()));
+        assert_eq!(scores.columns[0].mean(), Err("images under 11 px a side (1 of 3)".into()));
+        assert!(scores.columns[1].mean().is_ok());
         assert!(scores.columns[0].values[1].is_nan());
         let extremes = scores.extremes(2).unwrap();
         assert_eq!(

@@ -85,9 +85,9 @@ impl Sums {
         Ok(())
     }
 
-    /// All figures, including the means of the per-image values, and the codebook use with `(code,
-    /// count)` for each code that occurs. They are of the images of all processes, which add up
-    /// their sums here.
+    /// All figures, including the means of `scores`, which are of all processes' images, and the
+    /// codebook use with `(code, count)` for each code that occurs. The processes add up their sums
+    /// here, every one of them in the same order, whether or not its share had images.
     pub(super) fn finish(
         self,
         scores: &Scores,
@@ -96,7 +96,7 @@ impl Sums {
     ) -> Result<(Figures, Option<(CodebookFigures, Counts)>), EvaluateError> {
         let mut figures = Figures::default();
         figures.push("images", world.sum_of(self.images as i64)? as f64);
-        figures.extend(scores.means_of_all(measures.thorough, world)?);
+        figures.extend(scores.means(measures.thorough));
         for (name, reason) in &measures.missing {
             figures.push_absent(name, reason.clone());
         }

@@ -7,6 +7,7 @@ use tch::Device;
 
 use super::keep::keep;
 use super::plan::{EncodeOptions, KEY_PREFIX, Plan, TakeOptions};
+use super::sameness::begun_division;
 use super::{
     ExportError, ExportSplit, Feed, Finished, Job, Output, Part, Progress, Stopped, Subset, check_keys,
     preparation, verify,
@@ -16,8 +17,8 @@ use crate::codec::Codec;
 use crate::run::{Opened, Tell, WeightsChoice};
 use crate::train::Signals;
 use pixtok_base::Misuse;
-use pixtok_images::data::{Classes, SampleSet, Selection};
-use pixtok_tokens::{MadeBy, SideFiles, StatedTokenizer};
+use pixtok_images::data::{Classes, SampleSet, Selection, Share};
+use pixtok_tokens::{Division, MadeBy, SideFiles, StatedTokenizer};
 use pixtok_torch::keep_freed_memory;
 use serde::Deserialize;
 
@@ -83,9 +84,17 @@ pub fn encode_by(
     tell: Tell,
     watch: &mut dyn Watch,
 ) -> Result<Encoded> {
+    let splits = options.val_share.map_or(vec![None], |share| ExportSplit::both(share).map(Some).to_vec());
     let looking = tell.work("looking for images", None);
-    let set = input(options)?;
+    let set = input(options, share(options, part, &splits)?)?;
     drop(looking);
+    let division = match set.files_of_share() {
+        Some([own, all]) => {
+            tell.note(&format!("part {part} is {own} of the {all} files of {}", options.data.display()));
+            Division::Files
+        }
+        None => Division::Keys,
+    };
     set.notes().iter().for_each(|text| tell.say(text));
     if options.val_share.is_some() && SideFiles::in_folder(&options.out).is_some() {
         return Err(Misuse(format!(
@@ -94,10 +103,9 @@ pub fn encode_by(
         ))
         .into());
     }
-    let splits = options.val_share.map_or(vec![None], |share| ExportSplit::both(share).map(Some).to_vec());
     let mut exports = vec![];
     for split in splits {
-        match Export::open(opened, Subset { part, split }, device, options, &set, tell) {
+        match Export::open(opened, Subset { part, division, split }, device, options, &set, tell) {
             Ok(export) => exports.push(export),
             Err(error) => return Err(withdrawn(exports, error)),
         }
@@ -138,12 +146,12 @@ fn all(
     }
     let (mut samples, mut signals) = (0, Signals::default());
     if finished.iter().any(Option::is_none) {
-        let part = first.subset.part;
+        let of_all_splits = Subset { split: None, ..first.subset };
         let checking = tell.work("checking the keys of the images", None);
-        samples = check_keys(set, part, options.flip)?;
+        samples = check_keys(set, of_all_splits, options.flip)?;
         drop(checking);
         // A part of an input may be empty; the whole input may not.
-        if samples == 0 && part == Part::ALL {
+        if samples == 0 && of_all_splits.is_whole() {
             return Err(Misuse("the input has no images; give another with --data".into()).into());
         }
         // From here on, there may be an unfinished shard, so signals are caught.
@@ -224,7 +232,7 @@ struct Encoding<'a> {
     device: Device,
     options: &'a EncodeOptions,
     signals: &'a Signals,
-    /// The number of samples in the whole input.
+    /// The number of samples in the input; in a division by files, in the part's own.
     samples: u64,
 }
 
@@ -281,9 +289,21 @@ impl Encoding<'_> {
     }
 }
 
+/// The share of the files that is opened, if there are enough: that of `part`. A job that was begun
+/// by keys goes on by keys, and needs all files.
+fn share(options: &EncodeOptions, part: Part, splits: &[Option<ExportSplit>]) -> Result<Share> {
+    for &split in splits {
+        let subset = Subset { part, division: Division::default(), split };
+        if begun_division(&subset.folder(&options.out))? == Some(Division::Keys) {
+            return Ok(Share::whole());
+        }
+    }
+    Ok(Share { rank: part.index as usize, size: part.count as usize })
+}
+
 /// The images, with keys as the options ask for.
-fn input(options: &EncodeOptions) -> Result<SampleSet> {
-    let mut set = SampleSet::select(&options.data, &selection(&options.take)?)?;
+fn input(options: &EncodeOptions, share: Share) -> Result<SampleSet> {
+    let mut set = SampleSet::select_share(&options.data, &selection(&options.take)?, share)?;
     if options.prefix_keys && !set.prefix_keys() {
         let (data, kind) = (options.data.display(), set.kind());
         return Err(Misuse(format!(

@@ -29,8 +29,8 @@ pub struct Job<'a> {
 /// The progress of an export.
 #[derive(Debug, Clone)]
 pub struct Progress {
-    /// The number of completed samples of the input, including those of other parts and of earlier
-    /// calls.
+    /// The number of completed samples of the input, including those of other parts by keys and of
+    /// earlier calls.
     pub samples: u64,
     /// The number of images encoded in this call.
     pub images: u64,

@@ -4,23 +4,23 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::feed::mirrored;
-use super::{ExportError, Part};
+use super::{ExportError, Subset};
 use pixtok_images::data::{SampleSet, digest};
 
-/// Checks the keys of `part`. With `flip`, each image is followed by its mirror image, whose key is
-/// checked too. Takes about 40 bytes of memory per key while it runs. Returns the number of samples
-/// in the whole input.
+/// Checks the keys of `subset`. With `flip`, each image is followed by its mirror image, whose key
+/// is checked too. Takes about 40 bytes of memory per key while it runs. Returns the number of
+/// samples in `set`, whether or not they are in the subset.
 ///
 /// # Errors
 /// [`ExportError::KeysClash`] when two samples have the same key. Also when the input cannot be
 /// read to its end.
-pub fn check_keys(set: &SampleSet, part: Part, flip: bool) -> Result<u64, ExportError> {
+pub fn check_keys(set: &SampleSet, subset: Subset, flip: bool) -> Result<u64, ExportError> {
     let (mut samples, mut clash) = (0, None);
     let mut taken: HashMap<u128, usize> = HashMap::new();
     let mut files: Vec<PathBuf> = vec![];
     set.keys(&mut |file: &Path, key: &str| {
         samples += 1;
-        if clash.is_some() || !part.takes(key) {
+        if clash.is_some() || !subset.takes(key) {
             return;
         }
         if files.last().is_none_or(|last| last != file) {

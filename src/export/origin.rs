@@ -1,7 +1,7 @@
 //! Which sets may be merged, and what the merged set states about the source of its images.
 
 use super::{ExportError, Part};
-use pixtok_tokens::{Sidecar, Source, TokenSet, TokensError};
+use pixtok_tokens::{Division, Layout, Sidecar, Source, TokenSet, TokensError};
 
 /// The number of missing parts that an error names.
 const SHOWN: usize = 4;
@@ -40,7 +40,15 @@ impl Origin {
         }
         refuse_overlap(sets, &parts)?;
         let whole = refuse_missing(&parts, partial)?;
-        let mut source = Source { part: None, ..first.sidecar.source.clone() };
+        let labelled = labelled_alike(sets)?.unwrap_or(first);
+        let own = &first.sidecar.source;
+        let mut source = Source {
+            part: None,
+            division: Division::default(),
+            labels_used: None,
+            classes: labelled.sidecar.source.classes.clone(),
+            ..own.clone()
+        };
         if !whole {
             source.parts = parts.iter().map(Part::to_string).collect();
         }
@@ -49,7 +57,15 @@ impl Origin {
                 source.notes.push(note.clone());
             }
         }
-        Ok(Self { source, sources: vec![], remedy: "merge parts of one job, each once" })
+        let remedy = match (own.division, own.kind.as_str()) {
+            (Division::Keys, _) => "merge parts of one job, each once",
+            (Division::Files, "webdataset") => {
+                "encode all parts again with --key-prefix shard, which puts the name of its tar before each \
+                 key, or rename one of them"
+            }
+            (Division::Files, _) => "rename one of them and encode its part again, or export them separately",
+        };
+        Ok(Self { source, sources: vec![], remedy })
     }
 }
 
@@ -156,23 +172,62 @@ fn refuse_missing(parts: &[Part], partial: bool) -> Result<bool, ExportError> {
     )))
 }
 
+/// The first of the parts by files that have labels, if there is one. Refuses parts of which some
+/// use their labels and some do not, or not with the same classes: each read the labels of its own
+/// files, and one process would use all or none.
+fn labelled_alike(sets: &[TokenSet]) -> Result<Option<&TokenSet>, ExportError> {
+    let mut labelled = sets.iter().filter(|set| set.sidecar.source.labels_used.is_some());
+    let Some(first) = labelled.next() else { return Ok(None) };
+    for other in labelled {
+        let [a, b] = [first, other].map(|set| &set.sidecar.source);
+        let [a_path, b_path] = [first, other].map(|set| set.folder.display());
+        if a.labels_used != b.labels_used {
+            return Err(refused(format!(
+                "only one of {a_path} and {b_path} uses the labels of its images; correct those that a note of \
+                 the other names, or name others with --label-column, and encode all parts again"
+            )));
+        }
+        if a.classes != b.classes {
+            return Err(refused(format!(
+                "{a_path} and {b_path} differ in the classes of their labels; give both encodes the same --classes"
+            )));
+        }
+    }
+    Ok(Some(first))
+}
+
+/// The properties of a set's files; those of a part by files without labels lack the classes of the
+/// other parts.
+fn layout_of(sidecar: &Sidecar, with_classes: bool) -> Layout {
+    let layout = sidecar.layout();
+    if with_classes { layout } else { Layout { classes: vec![], ..layout } }
+}
+
 /// Refuses sets whose numbers have different meanings, and parts of different inputs.
 fn agree(first: &TokenSet, other: &TokenSet, parts: bool) -> Result<(), ExportError> {
     let (a, b) = (&first.sidecar, &other.sidecar);
     let same_files = a.source.blake3 == b.source.blake3;
     let same_prefix = a.source.key_prefix == b.source.key_prefix;
     let alike = if parts { "merge parts of one job" } else { "merge sets that are alike in it" };
-    let classes = if parts { alike } else { "give both encodes the same --classes" };
+    let by_files = parts && [a, b].iter().all(|sidecar| sidecar.source.division == Division::Files);
+    let classes = if parts && !by_files { alike } else { "give both encodes the same --classes" };
+    let labelled = !by_files || [a, b].iter().all(|sidecar| sidecar.source.labels_used.is_some());
     let facts = [
         ("format", a.format == b.format, alike),
         ("tokenizer", a.tokenizer.agrees_with(&b.tokenizer), alike),
         ("dtype", a.dtype == b.dtype, alike),
         ("vocabulary", a.vocabulary == b.vocabulary, alike),
         ("specials", a.specials == b.specials, alike),
-        ("the classes of their labels", a.source.classes == b.source.classes, classes),
-        ("layout", a.layout() == b.layout(), alike),
+        ("the classes of their labels", !labelled || a.source.classes == b.source.classes, classes),
+        ("layout", layout_of(a, labelled) == layout_of(b, labelled), alike),
         ("preprocessing", a.preprocessing == b.preprocessing, alike),
         ("the files of their source", !parts || same_files, alike),
+        (
+            "how their input was divided into parts",
+            !parts || a.source.division == b.source.division,
+            "older versions divided tars and Parquet files by the keys of the images, this one by whole files: \
+             encode the parts of one of the two again",
+        ),
         ("the split for validation", !parts || a.source.split == b.source.split, alike),
         ("the prefix of their keys", !parts || same_prefix, alike),
     ];

@@ -189,7 +189,7 @@ impl Output {
     /// Which images of the input the export takes.
     pub(super) fn subset(&self) -> Subset {
         let source = &self.sidecar.source;
-        Subset::of(source.part.as_deref(), source.split.as_ref())
+        Subset::of(source.part.as_deref(), source.division, source.split.as_ref())
     }
 
     /// Leaves the folder as if the job had not been begun, if none of its shards is finished: after

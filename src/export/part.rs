@@ -6,7 +6,8 @@ use std::str::FromStr;
 use crate::world::Launch;
 use pixtok_images::data::digest;
 
-/// Part `index` of `count`, by a hash of the key: every sample is in exactly one part.
+/// Part `index` of `count`: every sample is in exactly one part. [`Division`](pixtok_tokens::Division)
+/// says how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     /// The number of the part, from 0.
@@ -19,7 +20,7 @@ impl Part {
     /// The whole input.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
-    /// Whether a sample with this key belongs to the part.
+    /// Whether a sample with this key belongs to the part, in a division by keys.
     #[must_use]
     pub fn takes(self, key: &str) -> bool {
         digest(key) % u128::from(self.count) == u128::from(self.index)

@@ -12,7 +12,7 @@ use crate::run::{Compute, ModelChoice, Opened, Pick};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
 use pixtok_tokens::{
-    Counts, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
+    Counts, Division, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
     StatedVocabulary,
 };
 
@@ -284,6 +284,8 @@ fn sidecar(
             path: options.data.display().to_string(),
             blake3: set.fingerprint(),
             part: (subset.part.count > 1).then(|| subset.part.to_string()),
+            division: subset.division,
+            labels_used: set.labels_used().filter(|_| subset.division == Division::Files),
             parts: vec![],
             key_prefix: options.prefix_keys.then(|| KEY_PREFIX.to_owned()),
             split: subset.split.map(ExportSplit::stated),

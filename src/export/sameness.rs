@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use super::error::io_error;
 use super::list::{ListChange, SAMPLES};
-use super::{ExportError, Subset};
+use super::{ExportError, Subset, manifest};
 use crate::checkpoint::write_atomic;
 use pixtok_base::Action;
 use pixtok_images::data::SampleSet;
-use pixtok_tokens::{SideFiles, Sidecar, StatedVocabulary};
+use pixtok_tokens::{Division, SideFiles, Sidecar, StatedVocabulary};
 
 /// The differences between two jobs, key by key.
 #[must_use]
@@ -54,6 +54,15 @@ pub(super) fn earlier_job(folder: &Path, names: &SideFiles) -> Result<Option<Val
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io_error(Action::Read, &path)(error)),
     }
+}
+
+/// How the job in `folder` divides its input into parts, if it has a finished shard. It goes on in
+/// the same way; older versions divided every input by keys.
+pub(super) fn begun_division(folder: &Path) -> Result<Option<Division>, ExportError> {
+    let begun = SideFiles::of_finished(folder).is_some()
+        || manifest::listed(folder)?.is_some_and(|entries| !entries.is_empty());
+    let Some(names) = SideFiles::in_folder(folder).filter(|_| begun) else { return Ok(None) };
+    Ok(earlier_job(folder, names)?.map(|job| Subset::of_job(&job).division))
 }
 
 /// Refuses to go on if the job of `folder` differs from the current one; `images` are the images of
@@ -188,6 +197,23 @@ pub(super) fn remove_unbegun(folder: &Path, new: &SideFiles) -> Result<(), Expor
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_begun_job_says_how_it_was_divided() {
+        let folder = tempfile::tempdir().unwrap();
+        let division = || begun_division(folder.path()).unwrap();
+        assert_eq!(division(), None);
+        let job = |source: Value| {
+            fs::write(folder.path().join("job.json"), json!({ "set": { "source": source } }).to_string())
+                .unwrap();
+        };
+        job(json!({ "part": "0/2", "division": "files" }));
+        assert_eq!(division(), None, "it has no shard");
+        fs::write(folder.path().join("tokens.json"), b"").unwrap();
+        assert_eq!(division(), Some(Division::Files));
+        job(json!({ "part": "0/2" }));
+        assert_eq!(division(), Some(Division::Keys));
+    }
 
     #[test]
     fn images_of_other_sizes_are_refused() {

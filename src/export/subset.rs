@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Part;
 use super::feed::MIRRORED;
 use pixtok_images::data::digest;
-use pixtok_tokens::{SPLITS, StatedSplit};
+use pixtok_tokens::{Division, SPLITS, StatedSplit};
 
 /// One of the two sets into which a share for validation divides an input.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,6 +53,8 @@ impl ExportSplit {
 pub struct Subset {
     /// The part.
     pub part: Part,
+    /// How parts are divided. In a division by files, the input itself has only the part's files.
+    pub division: Division,
     /// The set; absent: all images.
     pub split: Option<ExportSplit>,
 }
@@ -61,7 +63,8 @@ impl Subset {
     /// Whether a sample with this key belongs to it.
     #[must_use]
     pub fn takes(self, key: &str) -> bool {
-        self.part.takes(key) && self.split.is_none_or(|split| split.takes(key))
+        let in_part = self.division == Division::Files || self.part.takes(key);
+        in_part && self.split.is_none_or(|split| split.takes(key))
     }
 
     /// Whether it is the whole input.
@@ -78,17 +81,20 @@ impl Subset {
     }
 
     /// The one that a source states.
-    pub(super) fn of(part: Option<&str>, split: Option<&StatedSplit>) -> Self {
+    pub(super) fn of(part: Option<&str>, division: Division, split: Option<&StatedSplit>) -> Self {
         let part = part.and_then(|part| part.parse().ok()).unwrap_or(Part::ALL);
         let split =
             split.map(|stated| ExportSplit { val: stated.name == SPLITS[1], share: stated.val_share });
-        Self { part, split }
+        Self { part, division, split }
     }
 
     /// The one that the description of a job states.
     pub(super) fn of_job(job: &Value) -> Self {
         let source = &job["set"]["source"];
-        Self::of(source["part"].as_str(), serde_json::from_value(source["split"].clone()).ok().as_ref())
+        let split = serde_json::from_value(source["split"].clone()).ok();
+        // By keys, where the job states none.
+        let division = serde_json::from_value(source["division"].clone()).unwrap_or_default();
+        Self::of(source["part"].as_str(), division, split.as_ref())
     }
 }
 
@@ -118,23 +124,40 @@ mod tests {
     fn parts_divide_each_set() {
         let [_, val] = ExportSplit::both(0.25);
         let counts = [0, 1, 2, 3].map(|index| {
-            let subset = Subset { part: Part { index, count: 4 }, split: Some(val) };
+            let division = Division::Keys;
+            let subset = Subset { part: Part { index, count: 4 }, division, split: Some(val) };
             (0..4000).filter(|i| subset.takes(&i.to_string())).count()
         });
         assert!(counts.iter().all(|count| (200..300).contains(count)), "{counts:?}");
     }
 
+    /// The input has only the files of the part, and all of their images belong to it.
+    #[test]
+    fn a_part_by_files_takes_every_key() {
+        let [_, val] = ExportSplit::both(0.25);
+        let part = Part { index: 1, count: 4 };
+        let subset = |split| Subset { part, division: Division::Files, split };
+        for key in (0..100).map(|i| i.to_string()) {
+            assert!(subset(None).takes(&key));
+            assert_eq!(subset(Some(val)).takes(&key), val.takes(&key), "{key}");
+        }
+    }
+
     #[test]
     fn folders_and_jobs_name_set_and_part() {
         let [train, val] = ExportSplit::both(0.01);
-        let subset = |index, count, split| Subset { part: Part { index, count }, split };
+        let subset = |index, count, division, split| Subset { part: Part { index, count }, division, split };
         for (subset, folder) in [
-            (subset(0, 1, None), "out"),
-            (subset(0, 1, Some(train)), "out/train"),
-            (subset(1, 3, Some(val)), "out/val/part-00001-of-00003"),
+            (subset(0, 1, Division::Keys, None), "out"),
+            (subset(0, 1, Division::Keys, Some(train)), "out/train"),
+            (subset(1, 3, Division::Keys, Some(val)), "out/val/part-00001-of-00003"),
+            (subset(1, 3, Division::Files, None), "out/part-00001-of-00003"),
         ] {
             assert_eq!(subset.folder(Path::new("out")), Path::new(folder));
             let mut source = json!({ "split": subset.split.map(ExportSplit::stated) });
+            if subset.division == Division::Files {
+                source["division"] = "files".into();
+            }
             if subset.part.count > 1 {
                 source["part"] = subset.part.to_string().into();
             }

@@ -8,7 +8,9 @@ mod reconstruct;
 mod speed;
 
 pub use codebook::{CodebookOptions, write_codebook};
-pub use evaluation::{EvaluateOptions, MeasureOptions, Measured, TrainingSearch, evaluate};
+pub use evaluation::{
+    EVALUATION_TIMEOUT, EvaluateOptions, MeasureOptions, Measured, TrainingSearch, evaluate,
+};
 pub use prepare::{OriginalFit, PrepareOptions, prepare};
 pub use reconstruct::{ReconstructOptions, reconstruct};
 pub use speed::{SpeedOptions, SpeedRecord, Speeds, Spread, first_batch, measure_speeds};

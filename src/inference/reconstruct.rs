@@ -13,6 +13,7 @@ use crate::metrics::mean_psnr;
 use crate::model::size_of;
 use crate::outputs::{Naming, caption, comparison, png_of, refuse_clashes, write_png};
 use crate::run::{Compute, ModelChoice, Run, Tell};
+use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_base::paths::{absence, make_folder, mark_new_output};
 use pixtok_images::data::{DataError, Encoded, Fit, ImageFolder, Pipeline, Prepare, Split};
@@ -51,24 +52,39 @@ struct Task {
     target: PathBuf,
 }
 
-/// Writes a PNG for each image, and the sheet if asked for. Returns a description of what was
-/// written.
+/// Writes a PNG for each image, and the sheet if asked for. The images are dealt to the processes of
+/// `world`, one to each in turn; they exchange nothing. Returns a description of what this process
+/// wrote.
 ///
 /// # Errors
 /// When a file would be written twice or would replace an image; when no image can be used; when
-/// the tokenizer fails.
-pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
+/// the tokenizer fails; when several processes are to make a sheet.
+pub fn reconstruct(options: &ReconstructOptions, world: &World, tell: Tell) -> Result<String> {
     let run = Run::find(&options.tokenizer)?;
+    if options.sheet.is_some() && world.size() > 1 {
+        return Err(Misuse(format!(
+            "--sheet shows images of the whole folder, and each of these {} processes reconstructs a part of them; \
+             leave it out, or start a single process",
+            world.size()
+        ))
+        .into());
+    }
     let out = options.out.clone().unwrap_or_else(|| options.tokenizer.join("reconstructions"));
-    let tasks = tasks(options, &out, tell)?;
+    // The names are planned over all images, so that every process notices a clash.
+    let tasks = tasks(options, &out, tell.once(world))?;
+    let total = tasks.len();
+    let tasks = dealt(tasks, world.rank(), world.size());
+    if tasks.is_empty() && world.size() > 1 {
+        return Ok(words(world, 0, total, &out));
+    }
     for folder in [Some(out.as_path()), options.sheet.as_deref().and_then(Path::parent)].into_iter().flatten()
     {
         // Checked before the long work.
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
-    let device = options.compute.start(tell)?;
-    let trained = run.open(options.choice, device, tell)?;
+    let device = options.compute.start(tell.once(world))?;
+    let trained = run.open(options.choice, device, tell.once(world))?;
     let codec = trained.codec();
     let factor = trained.tokenizer.side_multiple() as u32;
     let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
@@ -81,13 +97,13 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         let is_whole = decoded.is_ok();
         (is_whole, decoded.and_then(|picture| prepare.picture(&picture)))
     })?;
-    let work = tell.work("reconstructing", Some(tasks.len() as u64));
+    let work = tell.once(world).work("reconstructing", Some(tasks.len() as u64));
     for ((i, task), prepared) in tasks.iter().enumerate().zip(prepared) {
         work.add(1);
         let (is_whole, prepared) = prepared.map_err(DataError::from)?;
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(reason) if tasks.len() > 1 => {
+            Err(reason) if total > 1 => {
                 tell.say(&format!("left out {}: {reason}", task.source.display()));
                 continue;
             }
@@ -114,13 +130,15 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         }
     }
     drop(work);
-    if written == 0 {
-        return Err(EvaluateError::NoImages(format!("none of {} could be used", tasks.len())).into());
+    // Where several processes work, the images of the others may be good.
+    if written == 0 && world.size() == 1 {
+        return Err(EvaluateError::NoImages(format!("none of {total} could be used")).into());
     }
-    let mut words = format!("{written} reconstruction(s) in {}\n", out.display());
+    let mut words = words(world, written, total, &out);
     if cut > 0 {
-        tell.note(&format!(
-            "{cut} of {written} were cut at their borders to multiples of {factor} pixels; for `pixtok \
+        let own = if world.size() > 1 { " of this process" } else { "" };
+        tell.once(world).note(&format!(
+            "{cut} of {written}{own} were cut at their borders to multiples of {factor} pixels; for `pixtok \
              eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
             options.tokenizer.display()
         ));
@@ -135,6 +153,21 @@ pub fn reconstruct(options: &ReconstructOptions, tell: Tell) -> Result<String> {
         words += &format!("originals above their reconstructions: {}{parts}\n", path.display());
     }
     Ok(words)
+}
+
+/// The items that process `rank` of `size` takes: one to each in turn.
+fn dealt<T>(all: Vec<T>, rank: u32, size: u32) -> Vec<T> {
+    all.into_iter().skip(rank as usize).step_by(size as usize).collect()
+}
+
+/// What this process wrote.
+fn words(world: &World, written: usize, total: usize, out: &Path) -> String {
+    let out = out.display();
+    if world.size() == 1 {
+        return format!("{written} reconstruction(s) in {out}\n");
+    }
+    let (number, size) = (world.rank() + 1, world.size());
+    format!("process {number} of {size}: {written} of {total} images in {out}\n")
 }
 
 /// The source and the output of each image. Checks that no file is written twice or over an image.
@@ -247,4 +280,24 @@ fn middles(pictures: Vec<Picture>) -> Vec<Picture> {
     let width = pictures.iter().map(|picture| picture.width).min().unwrap_or(0).min(SHEET_SIDE);
     let height = pictures.iter().map(|picture| picture.height).min().unwrap_or(0).min(SHEET_SIDE);
     pictures.iter().map(|picture| picture.centre_crop(width, height)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_dealt_one_to_each_process_in_turn() {
+        let all: Vec<u32> = (0..7).collect();
+        let shares: Vec<Vec<u32>> = (0..3).map(|rank| dealt(all.clone(), rank, 3)).collect();
+        assert_eq!(shares, [vec![0, 3, 6], vec![1, 4], vec![2, 5]]);
+        assert_eq!(dealt(all.clone(), 0, 1), all);
+        assert!(dealt(vec!["a.png"], 1, 2).is_empty());
+    }
+
+    #[test]
+    fn a_single_process_tells_of_all() {
+        let words = words(&World::single(), 3, 4, Path::new("out"));
+        assert_eq!(words, "3 reconstruction(s) in out\n");
+    }
 }

@@ -134,8 +134,8 @@ impl CodebookUse {
         self.tokens += per_codebook;
     }
 
-    /// The histogram of the tokens of all processes. Waits for the device if there are more than
-    /// 2^24 codes.
+    /// The histogram of the tokens of all processes. Waits for the device if there are several, or
+    /// more than 2^24 codes.
     ///
     /// # Errors
     /// When the processes can't add up their counts.
@@ -143,9 +143,12 @@ impl CodebookUse {
         let Self { codebooks, size, counts, tokens } = self;
         let counts = match counts {
             Counts::Dense(counts) => {
-                // A process without tokens takes part in the sum too.
+                // A process without tokens takes part in the sum too. It knows of no other device
+                // than the CPU, and all have to use the same.
                 let none = || Tensor::zeros([codebooks * size], (Kind::Int64, Device::Cpu));
-                Counts::Dense(Some(world.sum(&counts.unwrap_or_else(none))?))
+                let counts = counts.unwrap_or_else(none);
+                let counts = if world.size() > 1 { counts.to_device(Device::Cpu) } else { counts };
+                Counts::Dense(Some(world.sum(&counts)?))
             }
             Counts::Sparse(mut counts, waiting) => {
                 count_into(&mut counts, &waiting);

@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::world::{World, WorldError};
 use pixtok_base::{Class, Classified};
 use pixtok_torch::{TorchError, catching};
 
@@ -85,6 +86,28 @@ impl FeatureStatistics {
         self.vectors += vectors;
     }
 
+    /// The statistics of the vectors of all processes.
+    ///
+    /// # Errors
+    /// When the processes can't add up their sums.
+    pub fn of_all(self, world: &World) -> Result<Self, WorldError> {
+        if world.size() == 1 {
+            return Ok(self);
+        }
+        let vectors = world.sum_of(self.vectors)?;
+        // A process without vectors takes part in the sums too.
+        let own = self.sums.as_ref().map_or(0, |sums| sums.shift.numel() as i64);
+        let dimensions = world.gather(&Tensor::from_slice(&[own]))?.max().int64_value(&[]);
+        if vectors == 0 {
+            return Ok(Self::default());
+        }
+        let own = self.sums.unwrap_or_else(|| Sums::none(dimensions)).on_cpu();
+        let shift = world.sum(&own.total(self.vectors))? / vectors as f64;
+        let Sums { shift, sum, products } = own.about(shift, self.vectors);
+        let sums = Sums { sum: world.sum(&sum)?, products: world.sum(&products)?, shift };
+        Ok(Self { sums: Some(sums), vectors })
+    }
+
     /// The number of vectors so far.
     #[must_use]
     pub fn vectors(&self) -> i64 {
@@ -117,6 +140,35 @@ impl FeatureStatistics {
     fn moments(&self) -> Result<(Tensor, Tensor), FrechetError> {
         let both = self.mean().zip(self.covariance()).ok_or(FrechetError::TooFew(self.vectors))?;
         Ok((both.0.to_device(Device::Cpu), both.1.to_device(Device::Cpu)))
+    }
+}
+
+impl Sums {
+    /// Those of no vectors.
+    fn none(dimensions: i64) -> Self {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Double, Device::Cpu));
+        let (shift, sum) = (zeros(&[dimensions]), zeros(&[dimensions]));
+        Self { shift, sum, products: zeros(&[dimensions, dimensions]) }
+    }
+
+    fn on_cpu(self) -> Self {
+        let Self { shift, sum, products } = self;
+        let [shift, sum, products] = [shift, sum, products].map(|tensor| tensor.to_device(Device::Cpu));
+        Self { shift, sum, products }
+    }
+
+    /// The sum of the `vectors` vectors themselves, `[D]`.
+    fn total(&self, vectors: i64) -> Tensor {
+        &self.sum + &self.shift * vectors as f64
+    }
+
+    /// The same sums over the vectors minus another `shift`. With y = x − old shift and
+    /// d = old − new shift, Σ(y + d)(y + d)ᵀ = Σyyᵀ + (Σy)dᵀ + d(Σy)ᵀ + n·ddᵀ.
+    fn about(&self, shift: Tensor, vectors: i64) -> Self {
+        let (d, n) = (&self.shift - &shift, vectors as f64);
+        let mixed = self.sum.outer(&d);
+        let products = &self.products + &mixed + mixed.tr() + d.outer(&d) * n;
+        Self { sum: &self.sum + d * n, products, shift }
     }
 }
 
@@ -191,6 +243,27 @@ mod tests {
             assert!(far(&statistics.mean().unwrap(), &mean) < 1e-8);
             assert!(far(&statistics.covariance().unwrap(), &covariance) < 1e-8);
         }
+    }
+
+    /// As when processes add them up: parts with means of their own, one of them empty.
+    #[test]
+    fn sums_about_another_shift_add_up() {
+        let features = random(23, 5) + Tensor::from_slice(&[1e4, 0.0, -3.0, 7.0, 1e6]);
+        let parts = [(0, 3), (3, 0), (3, 20)].map(|(start, length)| {
+            let part = of(&features.narrow(0, start, length));
+            (part.sums.unwrap_or_else(|| Sums::none(5)).on_cpu(), part.vectors)
+        });
+        let add = |tensors: Vec<Tensor>| tensors.iter().fold(Tensor::zeros_like(&tensors[0]), |a, b| a + b);
+        let shift = add(parts.iter().map(|(sums, vectors)| sums.total(*vectors)).collect()) / 23.0;
+        let parts = parts.map(|(sums, vectors)| sums.about(shift.shallow_clone(), vectors));
+        let sum = add(parts.iter().map(|sums| sums.sum.shallow_clone()).collect());
+        let products = add(parts.iter().map(|sums| sums.products.shallow_clone()).collect());
+        let joined = FeatureStatistics { sums: Some(Sums { shift, sum, products }), vectors: 23 };
+        let whole = of(&features);
+        assert!(far(&joined.mean().unwrap(), &whole.mean().unwrap()) < 1e-8);
+        assert!(far(&joined.covariance().unwrap(), &whole.covariance().unwrap()) < 1e-7);
+        let single = whole.of_all(&World::single()).unwrap();
+        assert_eq!(frechet_distance(&joined, &single).unwrap().round(), 0.0);
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct TokenStream {
 pub struct StreamFigures {
     /// The share of codes that occur in a batch; the mean over batches.
     pub usage_batch: f64,
-    /// The share of codes that occur among the last 65,536 tokens.
+    /// The share of codes that occur among the last 65,536 tokens; of several processes, the mean
+    /// over those of each.
     pub usage_64k: f64,
     /// The bits per token after compression by zstd.
     pub bits_per_token_zstd: f64,
@@ -53,18 +54,19 @@ pub struct StreamSums {
 }
 
 impl StreamSums {
-    /// The statistics of the streams of all processes; `None` without tokens. `usage_64k` is that
-    /// of this process's last tokens.
+    /// The statistics of the streams of all processes, each with its own batches, last tokens and
+    /// compressor; `None` without tokens.
     ///
     /// # Errors
     /// When the processes can't add up their sums.
     pub fn figures(self, world: &World) -> Result<Option<StreamFigures>, WorldError> {
         let Self { usage_of_batches, batches, usage_64k, bytes, tokens } = self;
-        let sums = [usage_of_batches, batches as f64, bytes as f64, tokens as f64];
-        let [usage_of_batches, batches, bytes, tokens] = world.sum_each(sums)?;
+        let streams = f64::from(u8::from(tokens > 0));
+        let sums = [usage_of_batches, batches as f64, bytes as f64, tokens as f64, usage_64k, streams];
+        let [usage_of_batches, batches, bytes, tokens, usage_64k, streams] = world.sum_each(sums)?;
         Ok((tokens > 0.0).then(|| StreamFigures {
             usage_batch: usage_of_batches / batches,
-            usage_64k,
+            usage_64k: usage_64k / streams,
             bits_per_token_zstd: 8.0 * bytes / tokens,
         }))
     }

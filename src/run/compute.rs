@@ -10,9 +10,11 @@ use super::libtorch::libtorch_version;
 use super::{Tell, as_text};
 use crate::checkpoint::Which;
 use crate::train::Weights;
+use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_torch::{
-    DeviceChoice, Precision, cpu_capability, device_name, forbid_tf32, instructions, limit_spinning_when_busy,
+    DeviceChoice, Precision, cpu_capability, cuda_devices, device_name, forbid_tf32, instructions,
+    limit_spinning_when_busy,
 };
 
 /// Where and how to compute.
@@ -40,6 +42,25 @@ pub struct ModelChoice {
 }
 
 impl Compute {
+    /// What one of several processes uses. Each of a host takes a CUDA device of its own, as far as
+    /// there are enough. Without a thread count of the user's own, processes that may use the same
+    /// processors share them.
+    #[must_use]
+    pub fn shared(self, world: &World) -> Self {
+        let device = match self.device {
+            DeviceChoice::Auto | DeviceChoice::Cuda(0) if world.size() > 1 => own_device(self.device, world),
+            other => other,
+        };
+        let chosen =
+            ["OMP_NUM_THREADS", "MKL_NUM_THREADS"].iter().any(|name| std::env::var_os(name).is_some());
+        let sharing = world.on_these_processors() as usize;
+        if self.threads.is_some() || chosen || sharing == 1 {
+            return Self { device, ..self };
+        }
+        let each = (available_parallelism().map_or(1, usize::from) / sharing).max(1);
+        Self { device, threads: i32::try_from(each).ok() }
+    }
+
     /// Resolves the device and sets the thread count. On the CPU it also limits spinning when the
     /// machine is busy.
     ///
@@ -65,6 +86,14 @@ impl Compute {
             )
         });
         Ok(device)
+    }
+}
+
+/// The CUDA device of this process, if there are any.
+fn own_device(choice: DeviceChoice, world: &World) -> DeviceChoice {
+    match cuda_devices() {
+        Ok(devices) if devices > 0 => DeviceChoice::Cuda(world.local_rank() as usize % devices),
+        _ => choice,
     }
 }
 

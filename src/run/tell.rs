@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::logger::Verbosity;
+use crate::world::World;
 
 /// Takes messages as they come up, one sentence each, and shows how far some work is. Nothing in
 /// the library prints.
@@ -10,7 +11,6 @@ use crate::logger::Verbosity;
 pub struct Tell<'a> {
     sink: &'a (dyn Fn(&str) + Sync),
     begin: Option<Begin<'a>>,
-    only_warnings: bool,
 }
 
 /// Begins to show some work: what is done, in words, and the number of its parts if it is known.
@@ -26,7 +26,7 @@ impl<'a> Tell<'a> {
     /// Passes the messages to `sink`, and shows no progress.
     #[must_use]
     pub fn to(sink: &'a (dyn Fn(&str) + Sync)) -> Self {
-        Self { sink, begin: None, only_warnings: false }
+        Self { sink, begin: None }
     }
 
     /// The same, and `begin` begins to show some work: what is done, and the number of its parts if
@@ -36,10 +36,11 @@ impl<'a> Tell<'a> {
         Self { begin: Some(begin), ..self }
     }
 
-    /// Tells only warnings from now on: in a process beside the one that tells the rest.
+    /// The same in the process that writes, and silent in the others: for what every process of
+    /// `world` would say alike.
     #[must_use]
-    pub fn warnings(self) -> Self {
-        Self { only_warnings: true, begin: None, ..self }
+    pub fn once(self, world: &World) -> Self {
+        if world.writes() { self } else { Self::to(&|_| ()) }
     }
 
     /// Tells a message at any verbosity: a warning, or what is skipped.
@@ -49,14 +50,14 @@ impl<'a> Tell<'a> {
 
     /// Tells a note, unless only warnings are wanted.
     pub fn note(self, text: &str) {
-        if Verbosity::chosen() > Verbosity::Quiet && !self.only_warnings {
+        if Verbosity::chosen() > Verbosity::Quiet {
             self.say(text);
         }
     }
 
     /// Tells a detail, only if details are wanted.
     pub fn detail(self, text: impl FnOnce() -> String) {
-        if Verbosity::chosen() == Verbosity::Verbose && !self.only_warnings {
+        if Verbosity::chosen() == Verbosity::Verbose {
             self.say(&text());
         }
     }

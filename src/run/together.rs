@@ -2,7 +2,6 @@
 //! whether they start from the same.
 
 use std::path::Path;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,7 +9,6 @@ use serde_json::{Map, Value};
 use toml::Table;
 
 use super::CONFIG;
-use super::compute::Compute;
 use super::libtorch::libtorch_version;
 use super::resume::Earlier;
 use super::settings::TrainOptions;
@@ -21,7 +19,6 @@ use crate::config::RootConfig;
 use crate::train::{self, Task, TrainError};
 use crate::world::{World, WorldError};
 use pixtok_base::Misuse;
-use pixtok_torch::{DeviceChoice, cuda_devices};
 
 /// How long the others wait for the first process, which may have to list or to read all images, as
 /// long as it shows that it is alive.
@@ -50,30 +47,6 @@ pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOpti
         options.init_from = None;
     }
     Ok(options)
-}
-
-/// Without a thread count of the user's own, processes that may use the same processors share them.
-pub(super) fn compute(compute: Compute, world: &World) -> Compute {
-    let device = match compute.device {
-        // Each process of a host takes a device of its own, as far as there are enough.
-        DeviceChoice::Auto | DeviceChoice::Cuda(0) if world.size() > 1 => own_device(compute.device, world),
-        other => other,
-    };
-    let chosen = ["OMP_NUM_THREADS", "MKL_NUM_THREADS"].iter().any(|name| std::env::var_os(name).is_some());
-    let sharing = world.on_these_processors() as usize;
-    if compute.threads.is_some() || chosen || sharing == 1 {
-        return Compute { device, ..compute };
-    }
-    let each = (available_parallelism().map_or(1, usize::from) / sharing).max(1);
-    Compute { device, threads: i32::try_from(each).ok() }
-}
-
-/// The CUDA device of this process, if there are any.
-fn own_device(choice: DeviceChoice, world: &World) -> DeviceChoice {
-    match cuda_devices() {
-        Ok(devices) if devices > 0 => DeviceChoice::Cuda(world.local_rank() as usize % devices),
-        _ => choice,
-    }
 }
 
 /// Creates the run folder in the first process, and waits for it in the others.

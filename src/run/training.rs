@@ -31,15 +31,15 @@ pub fn train(options: &TrainOptions, meeting: Option<&Meeting>, tell: Tell) -> R
         Some(meeting) => World::join(meeting, timeout(&config_file(options)?, &options.overrides))?,
         None => World::single(),
     };
-    let tell = if world.writes() { tell } else { tell.warnings() };
+    let tell = tell.once(&world);
     if world.size() > 1 {
         let (launcher, size) = (meeting.map_or("", |meeting| meeting.launcher), world.size());
         tell.note(&format!("{size} processes train together (by {launcher})"));
     }
     let outcome = together::options(options, &world)
         .and_then(|options| task::chosen(&options)?.train(&options, &world, tell));
-    let ending = outcome.as_ref().map(|_| ()).map_err(|error| format!("{error:#}"));
-    world.leave(ending.as_ref().map(|()| ()).map_err(String::as_str));
+    let ending = outcome.as_ref().err().map(|error| format!("{error:#}"));
+    world.leave(ending.as_deref());
     outcome
 }
 
@@ -86,7 +86,7 @@ fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell
     let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
     let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
-    let compute = world.map_or(compute, |world| together::compute(compute, world));
+    let compute = world.map_or(compute, |world| compute.shared(world));
     let device = compute.start(tell)?;
     let before = earlier.as_ref().map(|run| run.config.train());
     let settled = precision::settle(config.train_mut(), before, device)?;

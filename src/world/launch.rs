@@ -216,6 +216,23 @@ impl Launch {
         (index < count).then_some((index, count))
     }
 
+    /// Where the processes meet that a launcher started, if it did; `None` if they don't know one
+    /// another.
+    ///
+    /// # Errors
+    /// The same as [`Launch::meeting`].
+    pub fn meeting_of_process(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Meeting>, LaunchError> {
+        let launch = Self::find(&variable).filter(|launch| launch.is_together(&variable));
+        launch.map(|launch| launch.meeting(&variable)).transpose()
+    }
+
+    /// [`Launch::numbers`], or what is wrong with them.
+    pub(super) fn required_numbers(&self) -> Result<(u32, u32), LaunchError> {
+        self.numbers().ok_or_else(|| self.no_numbers())
+    }
+
     /// Whether the processes can know one another. The completions of a Kubernetes job do if its
     /// manifest says where they meet; otherwise each works by itself.
     #[must_use]
@@ -234,7 +251,7 @@ impl Launch {
     pub fn meeting(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Meeting, LaunchError> {
         let environment = Environment(&variable);
         self.check_pods(&environment)?;
-        let (rank, size) = self.numbers().ok_or_else(|| self.no_numbers())?;
+        let (rank, size) = self.required_numbers()?;
         let restarts = match environment.number("TORCHELASTIC_RESTART_COUNT")? {
             Some(restarts) => restarts,
             None => environment.number("SLURM_RESTART_COUNT")?.unwrap_or(0),

@@ -149,8 +149,8 @@ impl Joined {
 
     /// Ends this process's part. The one that serves the store waits until all others have ended
     /// theirs, or are silent.
-    pub fn leave(&self, outcome: Result<(), &str>) {
-        self.peers.leave(outcome.err());
+    pub fn leave(&self, error: Option<&str>) {
+        self.peers.leave(error);
         let key = |rank: u32| format!("goodbye/{rank}");
         // A store that is gone needs no goodbye.
         let said = self.store.set(&key(self.rank), b"");

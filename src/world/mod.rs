@@ -141,6 +141,16 @@ impl World {
         &ALONE
     }
 
+    /// The processes that a launcher started, each of which works by itself: they exchange nothing.
+    ///
+    /// # Errors
+    /// When the launcher's variables contradict each other.
+    pub fn apart(variable: impl Fn(&str) -> Option<String>) -> Result<Self, WorldError> {
+        let Some(launch) = Launch::find(variable) else { return Ok(Self::single()) };
+        let (rank, size) = launch.required_numbers()?;
+        Ok(Self { rank, size, ..Self::single() })
+    }
+
     /// Meets the other processes of a launch. From then on each of them shows the others that it is
     /// alive. A process that is silent, or doesn't come to an exchange, for `timeout` is given up.
     ///
@@ -166,12 +176,11 @@ impl World {
         Ok(Self { groups: Some(Arc::new(groups)), ..self.clone() })
     }
 
-    /// Says goodbye: the others may end too. `outcome` is an error's message if this process ends
-    /// because of one, which the others then name. The process that serves the store waits for the
-    /// others.
-    pub fn leave(&self, outcome: Result<(), &str>) {
+    /// Says goodbye: the others may end too. If this process ends because of an `error`, the others
+    /// name it. The process that serves the store waits for the others.
+    pub fn leave(&self, error: Option<&str>) {
         if let Some(joined) = &self.joined {
-            joined.leave(outcome);
+            joined.leave(error);
         }
     }
 

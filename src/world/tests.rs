@@ -28,7 +28,7 @@ fn together<T: Send>(size: u32, timeout: Duration, body: impl Fn(&World) -> T + 
         };
         let world = World::join(&meeting, timeout).unwrap().connected(Device::Cpu).unwrap();
         let result = body(&world);
-        world.leave(Ok(()));
+        world.leave(None);
         result
     };
     thread::scope(|scope| {
@@ -97,7 +97,7 @@ fn a_process_that_ends_or_stays_away_is_named() {
     let timeout = Duration::from_secs(4);
     let found = together(2, timeout, |world| {
         if world.rank() == 1 {
-            world.leave(Err("the disk is full"));
+            world.leave(Some("the disk is full"));
             return None;
         }
         Some(world.exchange("the wait", b"", PATIENCE).unwrap_err().to_string())

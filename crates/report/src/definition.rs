@@ -199,7 +199,7 @@ pub const DEFINITIONS: &[Definition] = &[
         CodebookUse,
         Better::Neither,
         4,
-        "share of codes that occur among the last 65,536 tokens",
+        "share of codes that occur among the last 65,536 tokens (of each process, averaged)",
     ),
     of_set(
         "perplexity",

@@ -163,6 +163,24 @@ pub struct Preprocessing {
     pub normalisation: String,
 }
 
+/// How an input is divided into parts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Division {
+    /// Image by image: a hash of its key decides.
+    #[default]
+    Keys,
+    /// By whole tars or Parquet files: file i, in the order of their names, is in part i modulo the
+    /// number of parts.
+    Files,
+}
+
+impl Division {
+    fn is_by_keys(&self) -> bool {
+        *self == Self::Keys
+    }
+}
+
 /// The origin of the images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Source {
@@ -175,6 +193,13 @@ pub struct Source {
     /// The part of the images, as `i/n`; absent for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// How the images were divided into parts; absent: by their keys.
+    #[serde(default, skip_serializing_if = "Division::is_by_keys")]
+    pub division: Division,
+    /// In a division by files, whether the labels of this part are used; absent if none of its
+    /// images has a label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels_used: Option<bool>,
     /// The parts that were merged although others of their division are missing, each as `i/n`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<String>,
@@ -338,6 +363,21 @@ mod tests {
         assert_eq!(written(TokenShape::Sequence { n: 6 }), "{\"h\":1,\"w\":6,\"shape\":\"sequence\"}");
         let read: StatedGrid = serde_json::from_str("{\"h\":null,\"w\":null,\"downsample\":16}").unwrap();
         assert!(!read.is_sequence() && read.longest_side() == MAX_SIDE / 16);
+    }
+
+    #[test]
+    fn a_source_is_written_as_before_there_were_divisions_by_files() {
+        let text = "{\"kind\":\"webdataset\",\"path\":\"tars\",\"blake3\":\"x\",\"part\":\"1/3\"}";
+        let source: Source = serde_json::from_str(text).unwrap();
+        assert_eq!((source.division, source.labels_used), (Division::Keys, None));
+        assert_eq!(serde_json::to_string(&source).unwrap(), text);
+        let by_files = Source { division: Division::Files, labels_used: Some(false), ..source };
+        let written = serde_json::to_string(&by_files).unwrap();
+        assert!(
+            written.ends_with("\"part\":\"1/3\",\"division\":\"files\",\"labels_used\":false}"),
+            "{written}"
+        );
+        assert_eq!(serde_json::from_str::<Source>(&written).unwrap(), by_files);
     }
 
     #[test]

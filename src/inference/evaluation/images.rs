@@ -93,16 +93,9 @@ impl Images {
         self.bound.unwrap_or(usize::MAX).min(self.dataset.len())
     }
 
-    /// Loads the prepared images batch by batch.
-    pub fn loader(&self, device: Device) -> Result<Loader> {
-        Ok(Loader::eval(
-            Arc::clone(&self.dataset),
-            &self.data,
-            self.batch_size,
-            self.bound,
-            device,
-            &World::single(),
-        )?)
+    /// Loads the prepared images of this process's share of `world` batch by batch.
+    pub fn loader(&self, device: Device, world: &World) -> Result<Loader> {
+        Ok(Loader::eval(Arc::clone(&self.dataset), &self.data, self.batch_size, self.bound, device, world)?)
     }
 }
 

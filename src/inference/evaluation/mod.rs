@@ -9,16 +9,18 @@ mod measures;
 mod notes;
 mod trained_on;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::Device;
 
-use crate::codec::Codec;
-use crate::evaluate::{self, Evaluation, Measures, Pairs, Passed, Reconstructions, Subject};
+use crate::batches::share_of;
+use crate::evaluate::{self, Evaluation, Measures, Pairs, Passed, Reconstructions, Subject, together};
 use crate::outputs::{write, write_png};
 use crate::run::{Compute, Found, ModelChoice, Opened, Pick, Tell, tell_omitted};
 use crate::train::TrainError;
@@ -36,7 +38,10 @@ pub use trained_on::TrainingSearch;
 const EXTREMES: usize = 5;
 /// The number of pictures that are kept.
 const PICTURES: usize = 8;
-/// The folders that they are written to.
+/// How long a process waits for the others, which open the same files and evaluate shares of about
+/// the same length.
+pub const EVALUATION_TIMEOUT: Duration = Duration::from_secs(1800);
+/// The folders that pictures are written to.
 const PICTURE_FOLDERS: [&str; 2] = ["originals", "reconstructions"];
 
 /// The options of an evaluation.
@@ -85,29 +90,28 @@ pub struct Measured {
     pub json: String,
 }
 
-/// Evaluates and writes the requested files.
+/// Evaluates and writes the requested files. Each process of `world` evaluates a share of the
+/// images; the one that writes has the result, and the others have none.
 ///
 /// # Errors
 /// Whatever is wrong with the options, before the long work; too many bad images; what stops the
-/// evaluation.
-pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
-    prepare(options)?;
-    let device = options.compute.start(tell)?;
-    let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
-    found.own().and_then(|trained| trained.better.as_ref()).iter().for_each(|text| tell.note(text));
-    let images = Images::of(&found, options, tell)?;
-    if let Some(size) = images.size {
-        options.measures.check_size(size)?;
-    }
-    tell_omitted([&*images.dataset], tell);
-    try_on(&mut found, &images, device)?;
-    let measures = options.measures.measures(images.count(), device, tell)?;
-    let evaluation = measure(&found, &images, &measures, options, device, tell)?;
+/// evaluation, in this process or in another.
+pub fn evaluate(options: &EvaluateOptions, world: &World, tell: Tell) -> Result<Option<Measured>> {
+    check_files(options)?;
+    let device = options.compute.shared(world).start(tell.once(world))?;
+    let world = &world.connected(device)?;
+    let Opening { found, images, measures, pictures } =
+        together(world, || Opening::new(options, world, device, tell.once(world)))?;
+    let how = evaluate::Options { device, pictures, foreign: found.own().is_none(), world: world.clone() };
+    let evaluation = measure(&found, &images, &measures, options, &how, tell)?;
     let mut bad = BadSamples::new(images.count(), images.data.max_bad_fraction);
     for sample in &evaluation.bad {
         bad.record(sample);
     }
     bad.check().map_err(TrainError::from)?;
+    if !world.writes() {
+        return Ok(None);
+    }
     write_files(options, &evaluation)?;
     let comparing = tell.work("looking for training images among these", None);
     let notes = notes::notes(options, &found, &images, &evaluation, tell);
@@ -117,11 +121,45 @@ pub fn evaluate(options: &EvaluateOptions, tell: Tell) -> Result<Measured> {
         write(path, json.as_bytes())?;
     }
     let text = text(options, &found, &images, &evaluation, &notes);
-    Ok(Measured { text, json })
+    Ok(Some(Measured { text, json }))
 }
 
-/// Checks before the long work that the outputs can be written and that their formats exist.
-fn prepare(options: &EvaluateOptions) -> Result<()> {
+/// What an evaluation needs, opened before the long work.
+struct Opening {
+    found: Found,
+    images: Images,
+    measures: Measures,
+    /// The names of the images that are kept as pictures.
+    pictures: HashSet<String>,
+}
+
+impl Opening {
+    /// Opens everything, the same in every process. The one that writes makes the folders.
+    fn new(options: &EvaluateOptions, world: &World, device: Device, tell: Tell) -> Result<Self> {
+        if world.writes() {
+            make_folders(options)?;
+        }
+        let mut found = Found::open(&options.tokenizer, options.choice, device, tell)?;
+        found.own().and_then(|trained| trained.better.as_ref()).iter().for_each(|text| tell.note(text));
+        let images = Images::of(&found, options, tell)?;
+        if let Some(size) = images.size {
+            options.measures.check_size(size)?;
+        }
+        tell_omitted([&*images.dataset], tell);
+        try_on(&mut found, &images, device)?;
+        let measures = options.measures.measures(images.count(), device, tell)?;
+        let pictures = match options.pictures {
+            Some(_) => {
+                evaluate::chosen(&images.dataset, &images.data, images.bound, &images.shown, PICTURES)?
+            }
+            None => vec![],
+        };
+        Ok(Self { found, images, measures, pictures: pictures.into_iter().collect() })
+    }
+}
+
+/// Checks that the outputs are files of known formats.
+fn check_files(options: &EvaluateOptions) -> Result<()> {
     for (path, endings) in [(&options.per_image, &["csv", "parquet"][..]), (&options.code_counts, &["csv"])] {
         let Some(path) = path else { continue };
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
@@ -130,11 +168,20 @@ fn prepare(options: &EvaluateOptions) -> Result<()> {
             return Err(Misuse(format!("{}: the name must end in .{known}", path.display())).into());
         }
     }
-    let files = [&options.json, &options.per_image, &options.code_counts];
-    if let Some(folder) = files.into_iter().flatten().find(|path| path.is_dir()) {
-        return Err(Misuse(format!("{} is a folder; give a file", folder.display())).into());
+    match files(options).find(|path| path.is_dir()) {
+        Some(folder) => Err(Misuse(format!("{} is a folder; give a file", folder.display())).into()),
+        None => Ok(()),
     }
-    let parents = files.into_iter().flatten().filter_map(|path| path.parent());
+}
+
+/// The files that are asked for.
+fn files(options: &EvaluateOptions) -> impl Iterator<Item = &PathBuf> {
+    [&options.json, &options.per_image, &options.code_counts].into_iter().flatten()
+}
+
+/// Makes the folders of the outputs before the long work, and so checks that they can be written.
+fn make_folders(options: &EvaluateOptions) -> Result<()> {
+    let parents = files(options).filter_map(|path| path.parent());
     for folder in parents.chain(options.pictures.as_deref()) {
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
@@ -154,10 +201,11 @@ fn mark_pictures(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Tries a foreign pair on the first batch. The pair records any doubts.
+/// Tries a foreign pair on the first batch of the whole set, the same in every process. The pair
+/// records any doubts, and how many images it takes.
 fn try_on(found: &mut Found, images: &Images, device: Device) -> Result<()> {
     let Found::Tokenizer(Opened::Foreign(pair)) = found else { return Ok(()) };
-    let Some(batch) = images.loader(device)?.next() else { return Ok(()) };
+    let Some(batch) = images.loader(device, &World::single())?.next() else { return Ok(()) };
     Ok(pair.try_on(&batch?.images.to_device(device), images.batch_size)?)
 }
 
@@ -166,18 +214,14 @@ fn measure(
     images: &Images,
     measures: &Measures,
     options: &EvaluateOptions,
-    device: Device,
+    how: &evaluate::Options,
     tell: Tell,
 ) -> Result<Evaluation> {
-    let pictures = match options.pictures {
-        Some(_) => evaluate::chosen(&images.dataset, &images.data, images.bound, &images.shown, PICTURES)?,
-        None => vec![],
-    };
-    let pictures = pictures.into_iter().collect();
-    let foreign = found.own().is_none();
-    let how = &evaluate::Options { device, pictures, foreign, world: World::single() };
-    let evaluate = |subject: Subject| -> Result<Evaluation> {
-        let work = tell.work("evaluating", Some(images.count() as u64));
+    let evaluate::Options { device, world, .. } = how;
+    let evaluate = |subject: Result<Subject>| -> Result<Evaluation> {
+        let subject = together(world, || subject)?;
+        let own = images.dataset.evaluated_by(share_of(world), images.bound).len();
+        let work = tell.once(world).work("evaluating", Some(own as u64));
         let mut watch = |passed: &Passed| {
             // Named as they come up, since the rest may take hours.
             for sample in &passed.bad {
@@ -187,51 +231,63 @@ fn measure(
         };
         Ok(evaluate::evaluate_watched(subject, measures, how, &mut watch)?)
     };
-    let of_codec = |codec: &dyn Codec| -> Result<Evaluation> {
-        let loader = images.loader(device)?;
-        evaluate(Subject::Codec { codec, loader, stability: options.measures.stability })
-    };
     match found {
-        Found::Tokenizer(opened) => of_codec(&*opened.codec()),
+        Found::Tokenizer(opened) => {
+            let (codec, stability) = (opened.codec(), options.measures.stability);
+            let loader = images.loader(*device, world);
+            evaluate(loader.map(|loader| Subject::Codec { codec: &*codec, loader, stability }))
+        }
         Found::Reconstructions(folder) => {
-            let same = options.data.as_ref().is_some_and(
-                |data| matches!((data.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b),
-            );
-            if same {
-                let folder = folder.display();
-                return Err(Misuse(format!(
-                    "{folder} is given as originals and reconstructions both; give two folders"
-                ))
-                .into());
-            }
-            if options.measures.stability {
-                tell.say("stability is of tokens, which reconstructions alone do not have; it is left out");
-            }
-            if options.code_counts.is_some() {
-                tell.say("reconstructions alone have no tokens, so no codes are counted");
-            }
-            let looking = tell.work("looking for reconstructions", None);
-            let pairs = Reconstructions::find(folder, &images.dataset, images.bound)?;
-            drop(looking);
-            if let [first, ..] = pairs.unused() {
-                let without = match pairs.unused().len() {
-                    1 => "1 image that has".to_owned(),
-                    count => format!("{count} images that have"),
-                };
-                tell.say(&format!(
-                    "{} holds {without} no original and will not be measured, for instance {first}",
-                    folder.display()
-                ));
-            }
-            let decode = images.data.decode_options();
-            let pairs = if options.protocol.is_some() {
-                Pairs::prepared(images.loader(device)?, pairs, decode, device)
-            } else {
-                Pairs::whole(&images.dataset, images.batch_size, pairs, decode, device)
-            };
-            evaluate(Subject::Pairs(pairs))
+            let pairs = pairs(folder, images, options, how, tell.once(world));
+            evaluate(pairs.map(Subject::Pairs))
         }
     }
+}
+
+/// The originals of this process's share with their reconstructions in `folder`.
+fn pairs(
+    folder: &Path,
+    images: &Images,
+    options: &EvaluateOptions,
+    how: &evaluate::Options,
+    tell: Tell,
+) -> Result<Pairs> {
+    let same = options
+        .data
+        .as_ref()
+        .is_some_and(|data| matches!((data.canonicalize(), folder.canonicalize()), (Ok(a), Ok(b)) if a == b));
+    if same {
+        let folder = folder.display();
+        return Err(Misuse(format!(
+            "{folder} is given as originals and reconstructions both; give two folders"
+        ))
+        .into());
+    }
+    if options.measures.stability {
+        tell.say("stability is of tokens, which reconstructions alone do not have; it is left out");
+    }
+    if options.code_counts.is_some() {
+        tell.say("reconstructions alone have no tokens, so no codes are counted");
+    }
+    let looking = tell.work("looking for reconstructions", None);
+    let found = Reconstructions::find(folder, &images.dataset, images.bound)?;
+    drop(looking);
+    if let [first, ..] = found.unused() {
+        let without = match found.unused().len() {
+            1 => "1 image that has".to_owned(),
+            count => format!("{count} images that have"),
+        };
+        tell.say(&format!(
+            "{} holds {without} no original and will not be measured, for instance {first}",
+            folder.display()
+        ));
+    }
+    let (decode, evaluate::Options { device, world, .. }) = (images.data.decode_options(), how);
+    Ok(if options.protocol.is_some() {
+        Pairs::prepared(images.loader(*device, world)?, found, decode, *device)
+    } else {
+        Pairs::whole(&images.dataset, images.batch_size, found, decode, *device, world)
+    })
 }
 
 /// Describes the tokenizer and the images.

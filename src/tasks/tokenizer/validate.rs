@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::TokenizerTask;
-use crate::batches::Loader;
+use crate::batches::{Loader, share_of};
 use crate::codec::{Own, Vocabulary};
 use crate::evaluate::{self, EvaluateError, Evaluation, Measures, Passed, Subject, evaluate_watched};
 use crate::train::Surroundings;
@@ -26,7 +26,7 @@ impl TokenizerTask {
         let subject = Subject::Codec { codec: &codec, loader, stability: false };
         let options =
             evaluate::Options { device, pictures: HashSet::new(), foreign: false, world: world.clone() };
-        let (images, mut seen) = (eval.images_of(self.val_set.len()), 0);
+        let (images, mut seen) = (self.val_set.evaluated_by(share_of(world), eval.bound()).len(), 0);
         let mut watch = |passed: &Passed| {
             seen += passed.names.len() + passed.bad.len();
             status(&format!("evaluating: {seen} of {images}"));

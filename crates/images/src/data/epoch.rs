@@ -53,6 +53,8 @@ impl<I: AsMut<[u8]>> Room<I> {
 /// What is known about an image in a batch.
 #[derive(Debug)]
 pub(super) struct Loaded {
+    /// The index in the data set.
+    pub image: usize,
     pub name: String,
     pub label: Option<usize>,
     pub marks: Marks,
@@ -68,6 +70,7 @@ pub(super) struct Done<I> {
 pub(super) struct Ready<M: BatchMemory> {
     pub rest: M::Rest,
     pub images: Vec<M::Image>,
+    pub image_indices: Vec<usize>,
     pub names: Vec<String>,
     pub labels: Vec<Option<usize>>,
     pub marks: Marks,
@@ -283,8 +286,10 @@ impl<M: BatchMemory> Epoch<M> {
     pub fn finish(&mut self, bad: Vec<BadSample>) -> Result<Ready<M>, DataError> {
         let lost = || DataError::Loader("a place in a batch is lost".to_owned());
         let (good, first) = (std::mem::take(&mut self.good), self.complete * self.batch_size);
-        let (mut names, mut labels, mut marks) = (vec![], vec![], Marks::default());
+        let (mut image_indices, mut names, mut labels) = (vec![], vec![], vec![]);
+        let mut marks = Marks::default();
         for (target, (mut room, loaded)) in (first..).zip(good) {
+            image_indices.push(loaded.image);
             names.push(loaded.name);
             labels.push(loaded.label);
             marks += loaded.marks;
@@ -298,6 +303,6 @@ impl<M: BatchMemory> Epoch<M> {
         let Buffer { rest, images } = self.buffers.pop_front().ok_or_else(lost)?;
         self.complete += 1;
         let images = images.into_iter().collect::<Option<_>>().ok_or_else(lost)?;
-        Ok(Ready { rest, images, names, labels, marks, cursor: self.cursor(), bad })
+        Ok(Ready { rest, images, image_indices, names, labels, marks, cursor: self.cursor(), bad })
     }
 }

@@ -57,6 +57,8 @@ impl AddAssign for Marks {
 pub struct Batch<T> {
     /// `[B, 3, H, W]` uint8. In the loader's batches, the memory may be longer than B images.
     pub images: T,
+    /// The images' indices in the data set, B of them.
+    pub image_indices: Vec<usize>,
     /// The images' names in the data set, B of them.
     pub names: Vec<String>,
     /// The classes of the B images: indices into [`Dataset::labels`]; `None` for an image outside
@@ -174,7 +176,7 @@ impl<M: BatchMemory> Loader<M> {
             let outcome = load(image, pass.seed(job.epoch, image), job.room.planes(bytes));
             let name = dataset.name(image).into_owned();
             let outcome = match outcome {
-                Ok(marks) => Ok(Loaded { name, label: dataset.label(image), marks }),
+                Ok(marks) => Ok(Loaded { image, name, label: dataset.label(image), marks }),
                 Err(reason) => Err(BadSample { name, reason }),
             };
             Done { job, outcome }
@@ -202,9 +204,9 @@ impl<M: BatchMemory> Iterator for Loader<M> {
             Ok(Err(error)) => return Some(Err(error)),
             Err(panicked) => return Some(Err(panicked.into())),
         };
-        let Ready { rest, images, names, labels, marks, cursor, bad } = ready;
+        let Ready { rest, images, image_indices, names, labels, marks, cursor, bad } = ready;
         let images = M::join(rest, images).map_err(DataError::BatchMemory);
-        Some(images.map(|images| Batch { images, names, labels, marks, cursor, bad }))
+        Some(images.map(|images| Batch { images, image_indices, names, labels, marks, cursor, bad }))
     }
 }
 

@@ -53,7 +53,19 @@ impl Share {
     }
 
     fn is_by_file(self, dataset: &Dataset) -> bool {
-        !dataset.is_folder() && dataset.files() >= self.size
+        !dataset.is_folder() && self.deals_files(dataset.files())
+    }
+
+    /// Whether whole archives are dealt out if there are this many.
+    fn deals_files(self, files: usize) -> bool {
+        files >= self.size
+    }
+
+    /// The archives of this share of a list of them; `None` if there are too few to deal out, or
+    /// only one share.
+    pub(super) fn of_list<T: Clone>(self, files: &[T]) -> Option<Vec<T>> {
+        let own = || files.iter().skip(self.rank).step_by(self.size).cloned().collect();
+        (self.size > 1 && self.deals_files(files.len())).then(own)
     }
 
     /// The `images` that are dealt to this share if they are dealt out one by one.
@@ -102,6 +114,13 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_dealt_out_if_it_is_long_enough() {
+        let share = |rank, size| Share { rank, size }.of_list(&["a", "b", "c", "d", "e"]);
+        assert_eq!([share(0, 2), share(1, 2)], [Some(vec!["a", "c", "e"]), Some(vec!["b", "d"])]);
+        assert_eq!((share(4, 5), share(0, 6), share(0, 1)), (Some(vec!["e"]), None, None));
+    }
+
+    #[test]
     fn shares_of_an_evaluation_have_nothing_in_common_and_are_the_whole_set() {
         for tars in [0, 1, 3, 5] {
             let root = tempfile::tempdir().unwrap();
@@ -113,6 +132,11 @@ mod tests {
                     let mut together = shares.concat();
                     together.sort_unstable();
                     let whole = images(pass, &set, Share::whole(), 0, 4);
+                    if let Pass::Eval { images } = pass {
+                        let by = |rank| set.evaluated_by(Share { rank, size }, Some(images));
+                        let own = |rank: usize| shares[rank].iter().map(|&image| image as usize);
+                        assert!((0..size).all(|rank| own(rank).eq(by(rank))));
+                    }
                     assert_eq!(together, whole, "{tars} tars, {size} processes");
                     // If there are enough archives, none is read by two processes.
                     let files = |share: &Vec<u32>| {

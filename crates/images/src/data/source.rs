@@ -10,12 +10,12 @@ use std::sync::{Arc, OnceLock};
 use super::cache::{Cache, Kept};
 use super::fingerprint::Fingerprint;
 use super::folder::ImageFolder;
-use super::pass::spread;
+use super::pass::{Pass, spread};
 use super::samples::{Found, Selection, recognise};
 use super::shards::Shards;
 use super::tables::TableRows;
 use super::transform::Form;
-use super::{DataError, Share};
+use super::{Cursor, DataError, Share};
 use crate::picture::{self, DecodeOptions, Decoded};
 
 /// The part of the images that is used. The part of an image depends only on its name, so it does
@@ -168,6 +168,14 @@ impl Dataset {
         let total = self.len();
         let images = max_images.unwrap_or(total).min(total);
         (0..images).map(move |k| spread(k, images, total))
+    }
+
+    /// Those of [`Dataset::evaluated`] that `share` takes, in order.
+    #[must_use]
+    pub fn evaluated_by(&self, share: Share, max_images: Option<usize>) -> Vec<usize> {
+        let images = max_images.unwrap_or(usize::MAX).min(self.len());
+        let stream = Pass::Eval { images }.stream(self, share, Cursor::default(), 1);
+        stream.images.into_iter().map(|image| image as usize).collect()
     }
 
     /// The name of image `index`: its path relative to the folder; or the tar's file name, `/`, and

@@ -88,7 +88,7 @@ impl TableRows {
         selection: &Selection,
         found_more: &(dyn Fn(u64) + Sync),
     ) -> Result<TableRows, DataError> {
-        let tables = Tables::open(path, files, selection)?;
+        let tables = Tables::open(path, files, selection, Share::whole())?;
         let scan = |file: usize| {
             let scanned = tables.scan(file);
             found_more(scanned.as_ref().map_or(0, |(_, rows)| rows.labels.len() as u64));

@@ -210,6 +210,8 @@ fn evaluation_is_one_pass_in_order_over_the_centres() {
     assert_eq!(batches.iter().map(|batch| batch.names.len()).collect::<Vec<_>>(), [8, 8, 3]);
     let names: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
     assert!(names.is_sorted() && names.len() == 19);
+    let indices = batches.iter().flat_map(|batch| batch.image_indices.clone());
+    assert!(indices.eq((0..20).filter(|&image| image != 3)));
     // The marked column at the left of the 9 columns is outside a centre crop of 5, in every
     // picture.
     assert!(batches.iter().all(|batch| {
@@ -224,6 +226,7 @@ fn evaluation_of_some_images_spreads_them() {
     let batches = eval(&dataset, 3, Some(4));
     let names: Vec<&String> = batches.iter().flat_map(|batch| &batch.names).collect();
     assert_eq!(names, ["c0/000.png", "c0/005.png", "c1/010.png", "c1/015.png"]);
+    assert_eq!(batches[1].image_indices, [15]);
     assert_eq!(eval(&dataset, 100, Some(100))[0].names.len(), 20);
     assert!(eval(&dataset, 3, Some(0)).is_empty());
 }

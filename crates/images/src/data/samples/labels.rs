@@ -123,6 +123,22 @@ impl Survey {
         self
     }
 
+    /// Whether no sample has a label.
+    pub(super) fn is_empty(&self) -> bool {
+        self.labelled == 0
+    }
+
+    /// Whether the use of these labels depends on those of the other files of the input, too: the
+    /// numbers of classes by name, and whether labels that were `asked` for exist at all.
+    pub(super) fn needs_others(&self, given: Option<&Classes>, asked: bool) -> bool {
+        let unlisted = |given: &Classes| {
+            let labels = Labels::named(given.names.iter().cloned());
+            self.words.iter().any(|word| labels.place(word).is_none())
+        };
+        let lacking = (asked || given.is_some()) && self.labelled == self.minus;
+        lacking || given.map_or(self.name.is_some(), unlisted)
+    }
+
     /// Decides how the labels are used. Messages call them `what`; `declared` are the class names
     /// that the input itself states for its numbers. If the user requested labels (`asked`) or gave
     /// classes, the labels are either used or refused.

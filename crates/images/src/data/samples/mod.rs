@@ -30,7 +30,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::DataError;
+use super::{DataError, Share};
 pub use labels::Classes;
 pub(super) use open::{Found, recognise};
 use pixtok_base::Carried;
@@ -122,6 +122,14 @@ trait Input: Debug + Send + Sync {
     fn prefix_keys(&mut self) -> bool {
         false
     }
+    /// See [`SampleSet::files_of_share`].
+    fn files_of_share(&self) -> Option<[usize; 2]> {
+        None
+    }
+    /// See [`SampleSet::labels_used`].
+    fn labels_used(&self) -> Option<bool> {
+        None
+    }
 }
 
 /// Calls `each` with every key of `stream`, all from the one input `path`.
@@ -161,7 +169,21 @@ impl SampleSet {
     /// The same as [`SampleSet::open`]; also if something requested is missing or cannot be
     /// converted.
     pub fn select(path: &Path, selection: &Selection) -> Result<SampleSet, DataError> {
-        let (input, mut notes) = open::open(path, selection)?;
+        Self::select_share(path, selection, Share::whole())
+    }
+
+    /// Opens only the files of `share`, if the input is at least as many tars or Parquet files as
+    /// there are shares: file number i, in the order of their names, belongs to share i modulo
+    /// their number. Otherwise opens everything, as [`SampleSet::select`].
+    ///
+    /// Of the other files it looks up the sizes, and reads the footers of Parquet files. It reads
+    /// their labels only if those of its own files have to agree with them: names of classes are
+    /// numbered over the whole input.
+    ///
+    /// # Errors
+    /// The same as [`SampleSet::select`].
+    pub fn select_share(path: &Path, selection: &Selection, share: Share) -> Result<SampleSet, DataError> {
+        let (input, mut notes) = open::open(path, selection, share)?;
         notes.extend_from_slice(input.notes());
         Ok(SampleSet { input, notes })
     }
@@ -185,6 +207,19 @@ impl SampleSet {
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    /// The number of files of the share that was opened, and of all; `None` if whole files are not
+    /// dealt out.
+    #[must_use]
+    pub fn files_of_share(&self) -> Option<[usize; 2]> {
+        self.input.files_of_share()
+    }
+
+    /// Whether the labels in tars or Parquet files are used; `None` if no sample has a label.
+    #[must_use]
+    pub fn labels_used(&self) -> Option<bool> {
+        self.input.labels_used()
     }
 
     /// The number of samples, if it is known without reading everything. It is not for WebDataset.

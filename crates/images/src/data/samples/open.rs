@@ -12,7 +12,7 @@ use super::parquet::splits::word;
 use super::parquet::{Parquet, Tables};
 use super::survey::{Below, OtherFiles, Survey, ends_in, is_compressed, is_shard_list, lists_tar};
 use super::webdataset::WebDataset;
-use super::{DataError, Input, Selection};
+use super::{DataError, Input, Selection, Share};
 use pixtok_base::paths::{is_output, special};
 
 /// The kind of an input, judged by what exists at its path.
@@ -31,16 +31,20 @@ pub(in crate::data) enum Found {
 }
 
 /// Opens `path` as the kind of input that it is. Also returns notes on files beside the input that
-/// are skipped.
-pub(super) fn open(path: &Path, selection: &Selection) -> Result<(Box<dyn Input>, Vec<String>), DataError> {
+/// are skipped. Of tars and Parquet files, only those of `share` are opened, if there are enough.
+pub(super) fn open(
+    path: &Path,
+    selection: &Selection,
+    share: Share,
+) -> Result<(Box<dyn Input>, Vec<String>), DataError> {
     let (found, notes) = recognise(path)?;
     selection.check(&found)?;
     let input: Box<dyn Input> = match found {
         Found::Folder { compressed } => {
             Box::new(Folder::open(path, selection).map_err(|error| error.explained_by(compressed))?)
         }
-        Found::Tars(tars) => Box::new(WebDataset::open(tars, selection)?),
-        Found::Parquets(files) => Box::new(Parquet(Arc::new(Tables::open(path, files, selection)?))),
+        Found::Tars(tars) => Box::new(WebDataset::open(tars, selection, share)?),
+        Found::Parquets(files) => Box::new(Parquet(Arc::new(Tables::open(path, files, selection, share)?))),
         Found::List => Box::new(List::open(path, selection)?),
     };
     Ok((input, notes))

@@ -28,7 +28,7 @@ use self::leaf::Values;
 use self::pages::Pages;
 use self::table::Table;
 use super::labels::{Labels, Survey};
-use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
+use super::{DataError, Input, Sample, SampleStream, Selection, Share, fingerprint, key};
 
 /// The reason why a row has no image. A path beside it names a file on the author's machine.
 pub(in crate::data) const NO_BYTES: &str = "the image's `bytes` are null, and a path is not followed";
@@ -36,11 +36,15 @@ pub(in crate::data) const NO_BYTES: &str = "the image's `bytes` are null, and a 
 /// Parquet files with the same columns, in order.
 #[derive(Debug)]
 pub(in crate::data) struct Tables {
+    /// Those of the share.
     files: Vec<TableFile>,
+    /// The number of all, if whole files are dealt out.
+    dealt: Option<usize>,
     rows: u64,
     fingerprint: String,
     selection: Selection,
     labels: Labels,
+    labels_used: Option<bool>,
     notes: Vec<String>,
     /// The number of notes on splits and missing files, which come first.
     of_splits: usize,
@@ -57,21 +61,23 @@ struct TableFile {
 }
 
 impl Tables {
-    /// Reads the footers of the files in `root`, and the labels.
+    /// Reads the footers of the files in `root`, and the labels of those of `share`; the labels of
+    /// the others only if the use of labels depends on them.
     pub(in crate::data) fn open(
         root: &Path,
         files: Vec<PathBuf>,
         selection: &Selection,
+        share: Share,
     ) -> Result<Tables, DataError> {
         let mut notes = vec![];
         let paths = splits::choose(root, files, selection.split.as_deref(), &mut notes)?;
         let of_splits = notes.len();
         let mut files = with_stems(&paths)?;
-        let (mut rows, mut left) = (0, Vec::<String>::new());
+        let (mut rows, mut left) = (vec![], Vec::<String>::new());
         let mut first: Option<(&Path, Columns)> = None;
         for file in &files {
             let Table { columns, reader, .. } = Table::open(file, selection)?;
-            rows += u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default();
+            rows.push(u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or_default());
             let new: Vec<String> =
                 columns.left.iter().filter(|&column| !left.contains(column)).cloned().collect();
             left.extend(new);
@@ -104,15 +110,32 @@ impl Tables {
             check_stems(&files)?;
             files.iter_mut().for_each(|file| file.keyed = false);
         }
+        let (own, classes) = (share.of_list(&files), selection.classes.as_ref());
         let leaf = columns.as_ref().and_then(|columns| columns.label.as_ref());
         let (what, labels) = match leaf {
-            Some(leaf) => (format!("the column {} ({})", leaf.path, leaf.kind), survey(&files, selection)?),
+            Some(leaf) => {
+                let mut labels = survey(own.as_deref().unwrap_or(&files), selection)?;
+                if own.is_some() && labels.needs_others(classes, asked) {
+                    labels = survey(&files, selection)?;
+                }
+                (format!("the column {} ({})", leaf.path, leaf.kind), labels)
+            }
             None => ("a column of labels".to_owned(), Survey::default()),
         };
         let names = columns.as_ref().and_then(|columns| columns.classes.clone());
-        let labels = labels.settle(&what, names, selection.classes.as_ref(), asked, &mut notes)?;
-        let selection = selection.clone();
-        Ok(Tables { fingerprint: fingerprint(&paths)?, files, rows, selection, labels, notes, of_splits })
+        let has_labels = !labels.is_empty();
+        let labels = labels.settle(&what, names, classes, asked, &mut notes)?;
+        Ok(Tables {
+            fingerprint: fingerprint(&paths)?,
+            dealt: own.is_some().then_some(files.len()),
+            files: own.unwrap_or(files),
+            rows: share.of_list(&rows).unwrap_or(rows).iter().sum(),
+            selection: selection.clone(),
+            labels_used: has_labels.then(|| labels.are_taken()),
+            labels,
+            notes,
+            of_splits,
+        })
     }
 }
 
@@ -233,6 +256,14 @@ impl Input for Parquet {
 
     fn fingerprint(&self) -> String {
         self.0.fingerprint.clone()
+    }
+
+    fn files_of_share(&self) -> Option<[usize; 2]> {
+        Some([self.0.files.len(), self.0.dealt?])
+    }
+
+    fn labels_used(&self) -> Option<bool> {
+        self.0.labels_used
     }
 
     fn stream(&self) -> Result<Box<dyn SampleStream>, DataError> {

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 pub(in crate::data) use self::shard::{Located, Shard, no_image};
 use super::endings::{Endings, Left};
 use super::labels::{Labels, Survey};
-use super::{DataError, Input, Sample, SampleStream, Selection, fingerprint, key};
+use super::{DataError, Input, Sample, SampleStream, Selection, Share, fingerprint, key};
 use crate::data::omitted::OmittedMembers;
 
 /// The number of tars whose keys are in memory at a time.
@@ -23,30 +23,50 @@ const TARS_AT_A_TIME: usize = 64;
 /// Tars, in order.
 #[derive(Debug)]
 pub(super) struct WebDataset {
+    /// Those of the share.
     shards: Vec<PathBuf>,
+    /// The number of all, if whole tars are dealt out.
+    dealt: Option<usize>,
     fingerprint: String,
     endings: Arc<Endings>,
     labels: Labels,
+    labels_used: Option<bool>,
     notes: Vec<String>,
     /// Whether each key begins with the name of its tar.
     prefixed: bool,
 }
 
 impl WebDataset {
-    /// Reads the headers of all members, and the labels. They are read again for keys and samples,
+    /// Reads the headers of all members of the tars of `share`, and the labels; those of the other
+    /// tars only if the use of labels depends on them. They are read again for keys and samples,
     /// because keeping them would take a string per sample.
-    pub(super) fn open(shards: Vec<PathBuf>, selection: &Selection) -> Result<WebDataset, DataError> {
+    pub(super) fn open(
+        tars: Vec<PathBuf>,
+        selection: &Selection,
+        share: Share,
+    ) -> Result<WebDataset, DataError> {
         let endings = Arc::new(Endings::of(selection));
-        let look = shards.par_iter().map(|path| Look::at(path, &endings)).reduce(Look::default, Look::and);
+        let (asked, classes) = (selection.label.is_some(), selection.classes.as_ref());
+        let look_at = |tars: &[PathBuf]| {
+            tars.par_iter().map(|path| Look::at(path, &endings)).reduce(Look::default, Look::and)
+        };
+        let own = share.of_list(&tars);
+        let mut look = look_at(own.as_deref().unwrap_or(&tars));
+        let lacks_texts = selection.text.is_some() && !look.has_texts;
+        if own.is_some() && (lacks_texts || look.labels.needs_others(classes, asked)) {
+            look = look_at(&tars);
+        }
         let mut notes = look.omitted.words();
         notes.extend(look.left.in_words());
         if let (Some(ending), false) = (&selection.text, look.has_texts) {
             return Err(DataError::Unclear(format!("--text-column {ending}: no member has that ending")));
         }
-        let asked = selection.label.is_some();
-        let classes = selection.classes.as_ref();
+        let has_labels = !look.labels.is_empty();
         let labels = look.labels.settle(&endings.labels(), None, classes, asked, &mut notes)?;
-        Ok(WebDataset { fingerprint: fingerprint(&shards)?, shards, endings, labels, notes, prefixed: false })
+        let labels_used = has_labels.then(|| labels.are_taken());
+        let (fingerprint, dealt) = (fingerprint(&tars)?, own.is_some().then_some(tars.len()));
+        let shards = own.unwrap_or(tars);
+        Ok(WebDataset { shards, dealt, fingerprint, endings, labels, labels_used, notes, prefixed: false })
     }
 
     /// All keys of a tar.
@@ -144,6 +164,14 @@ impl Input for WebDataset {
     fn prefix_keys(&mut self) -> bool {
         self.prefixed = true;
         true
+    }
+
+    fn files_of_share(&self) -> Option<[usize; 2]> {
+        Some([self.shards.len(), self.dealt?])
+    }
+
+    fn labels_used(&self) -> Option<bool> {
+        self.labels_used
     }
 }
 

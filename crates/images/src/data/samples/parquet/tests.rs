@@ -687,3 +687,40 @@ fn refused_rows_are_asked_for_once_and_their_pages_not_read() {
     let (_, got) = keys(&set, |key| key.ends_with('8'));
     assert_eq!(got, ["x/00000008"]);
 }
+
+#[test]
+fn a_share_reads_only_its_own_files() {
+    let root = tempfile::tempdir().unwrap();
+    let fields = format!("{IMAGE} OPTIONAL DOUBLE label;");
+    let part = |name: usize| root.path().join(format!("{name}.parquet"));
+    for (name, label) in [1.0, 0.5, 2.0].into_iter().enumerate() {
+        let image = (b'a' + name as u8).to_string();
+        let images = [Ok(image.as_bytes()), Ok(image.as_bytes())];
+        let columns =
+            [Column::Nested(&images), Column::Nested(&[Err(1); 2]), Column::Double(&[Some(label), None])];
+        write(&part(name), &fields, &[&columns]);
+    }
+    let share = |rank, size| {
+        SampleSet::select_share(root.path(), &Selection::default(), Share { rank, size }).unwrap()
+    };
+    let (whole, own, other) = (SampleSet::open(root.path()).unwrap(), share(0, 2), share(1, 2));
+    assert_eq!((own.len(), own.files_of_share(), own.labels_used()), (Some(4), Some([2, 3]), Some(true)));
+    assert_eq!(
+        (other.len(), other.files_of_share(), other.labels_used()),
+        (Some(2), Some([1, 3]), Some(false))
+    );
+    assert_eq!((whole.files_of_share(), whole.labels_used()), (None, Some(false)));
+    assert_eq!([own.fingerprint(), other.fingerprint()], [whole.fingerprint(), whole.fingerprint()]);
+    let samples = all(&own);
+    assert_eq!(keys_of(&samples), ["0/00000000", "0/00000001", "2/00000000", "2/00000001"]);
+    assert_eq!(samples.iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(1), None, Some(2), None]);
+    // The columns of all files must agree, so the footers are read; the images of others are not.
+    let mut broken = fs::read(part(1)).unwrap();
+    let reader = SerializedFileReader::new(File::open(part(1)).unwrap()).unwrap();
+    let (start, length) = reader.metadata().row_group(0).column(0).byte_range();
+    broken[start as usize..][..length as usize].fill(0);
+    fs::write(part(1), broken).unwrap();
+    assert_eq!(all(&share(0, 2)), samples);
+    failure(&share(1, 2));
+    assert_eq!(share(0, 4).files_of_share(), None);
+}

@@ -657,3 +657,90 @@ fn an_extension_that_claims_too_much_is_refused_unread() {
     fs::write(&path, [members, &pax, &long_name, &rest].concat()).unwrap();
     assert_eq!(keys_of(&all(&SampleSet::open(&path).unwrap())), ["a", "b", "c", "e"]);
 }
+
+/// A folder of tars `0.tar`, `1.tar`, …, each with one image and a label.
+fn labelled(labels: &[&str]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (number, label) in labels.iter().enumerate() {
+        let (image, class) = (format!("{number}.jpg"), format!("{number}.cls"));
+        let members = [(image.as_str(), &b"x"[..]), (class.as_str(), label.as_bytes())];
+        fs::write(root.path().join(format!("{number}.tar")), tar(&members)).unwrap();
+    }
+    root
+}
+
+#[test]
+fn a_share_reads_only_its_own_tars() {
+    let root = labelled(&["4", "5", "6", "7", "8"]);
+    let whole = SampleSet::open(root.path()).unwrap();
+    // Read as far as its headers, it would be noted.
+    let damaged = root.path().join("2.tar");
+    let length = fs::read(&damaged).unwrap().len();
+    fs::write(&damaged, vec![7; length]).unwrap();
+    let share = |rank, size| {
+        SampleSet::select_share(root.path(), &Selection::default(), Share { rank, size }).unwrap()
+    };
+    let own = share(1, 2);
+    assert_eq!((own.files_of_share(), own.labels_used()), (Some([2, 5]), Some(true)));
+    assert_eq!(own.fingerprint(), whole.fingerprint());
+    let samples = all(&own);
+    assert_eq!(keys_of(&samples), ["1", "3"]);
+    assert_eq!(samples[1].label, Some(7));
+    let mut keys = vec![];
+    own.keys(&mut |tar, key| keys.push((tar.to_owned(), key.to_owned()))).unwrap();
+    assert_eq!(keys, ["1", "3"].map(|key| (root.path().join(format!("{key}.tar")), key.to_owned())));
+    assert_eq!(share(0, 2).files_of_share(), Some([3, 5]));
+    assert!(failure(&share(0, 2)).1.to_string().contains("2.tar"));
+    // With fewer tars than shares, each share opens all.
+    assert_eq!(share(5, 6).files_of_share(), None);
+    assert!(failure(&share(5, 6)).1.to_string().contains("2.tar"));
+}
+
+#[test]
+fn labels_of_other_tars_are_read_where_names_are_numbered() {
+    let root = labelled(&["3", "owl", "4", "ant"]);
+    let share =
+        |rank| SampleSet::select_share(root.path(), &Selection::default(), Share { rank, size: 2 }).unwrap();
+    let whole = SampleSet::open(root.path()).unwrap();
+    assert_eq!(whole.classes(), ["3", "4", "ant", "owl"]);
+    let (numbers, names) = (share(0), share(1));
+    assert_eq!(names.classes(), whole.classes());
+    assert_eq!(all(&names).iter().map(|sample| sample.label).collect::<Vec<_>>(), [Some(3), Some(2)]);
+    // A share of numbers doesn't know of the names; `merge` sees that the classes differ.
+    assert_eq!((numbers.classes().len(), numbers.labels_used()), (0, Some(true)));
+
+    // A label that cannot be used is one that no share with it uses.
+    let root = labelled(&["3", "1.5", "4", "2"]);
+    let used = |rank| {
+        let share = Share { rank, size: 2 };
+        SampleSet::select_share(root.path(), &Selection::default(), share).unwrap().labels_used()
+    };
+    assert_eq!([used(0), used(1)], [Some(true), Some(false)]);
+    let root = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        fs::write(root.path().join(format!("{name}.tar")), tar(&[("x.jpg", b"x")])).unwrap();
+    }
+    let share = Share { rank: 0, size: 2 };
+    let none = SampleSet::select_share(root.path(), &Selection::default(), share).unwrap();
+    assert_eq!((none.files_of_share(), none.labels_used()), (Some([1, 2]), None));
+}
+
+/// What is asked for may be in the tars of others.
+#[test]
+fn what_is_asked_for_is_looked_for_in_all_tars() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("a.tar"), tar(&[("a.jpg", b"x")])).unwrap();
+    fs::write(root.path().join("b.tar"), tar(&[("b.jpg", b"x"), ("b.kind", b"1"), ("b.words", b"w")]))
+        .unwrap();
+    let open = |selection: Selection| {
+        SampleSet::select_share(root.path(), &selection, Share { rank: 0, size: 2 })
+            .map(|set| keys_of(&all(&set)).len())
+            .map_err(|error| error.to_string())
+    };
+    let name = |name: &str| Some(name.to_owned());
+    assert_eq!(open(Selection { label: name("kind"), text: name("words"), ..Selection::default() }), Ok(1));
+    let error = open(Selection { text: name("gone"), ..Selection::default() }).unwrap_err();
+    assert!(error.contains("--text-column gone: no member has that ending"), "{error}");
+    let error = open(Selection { label: name("gone"), ..Selection::default() }).unwrap_err();
+    assert!(error.contains("no sample has one"), "{error}");
+}
