@@ -2,7 +2,6 @@
 //! whether they start from the same.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -20,9 +19,6 @@ use crate::train::{self, Task, TrainError};
 use crate::world::{World, WorldError};
 use pixtok_base::Misuse;
 
-/// How long the others wait for the first process, which may have to list or to read all images, as
-/// long as it shows that it is alive.
-const PATIENCE: Duration = Duration::from_secs(3600);
 /// The largest number of differences that an error names.
 const NAMED: usize = 5;
 
@@ -35,7 +31,7 @@ pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOpti
     let again = options.or_resume || world.restarts() > 0;
     let found = world.writes() && run.join(CONFIG).is_file();
     let own = [u8::from(again), u8::from(found)];
-    let all = world.exchange("the choice between a new run and a resume", &own, PATIENCE)?;
+    let all = world.exchange("the choice between a new run and a resume", &own)?;
     let any = |place: usize| all.iter().any(|flags| flags.get(place) == Some(&1));
     if options.resume.is_none() && any(0) && any(1) {
         // A run that was stopped before its first checkpoint has nothing to go on from.
@@ -53,21 +49,16 @@ pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOpti
 pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
     if world.writes() {
         let run = RunWriter::create(path)?;
-        wait_for_the_first(world)?;
+        world.wait_for_the_first()?;
         return Ok(run);
     }
-    wait_for_the_first(world)?;
+    world.wait_for_the_first()?;
     RunWriter::beside(path).with_context(|| {
         format!(
             "process {} doesn't see the run folder that process 0 created; all processes need a file system that they share",
             world.rank()
         )
     })
-}
-
-/// Waits until the first process has come here too, however long it takes.
-pub(super) fn wait_for_the_first(world: &World) -> Result<(), WorldError> {
-    world.exchange("the wait for process 0", b"", PATIENCE).map(|_| ())
 }
 
 /// Refuses a batch that the processes can't divide, and processes that start from different
@@ -111,7 +102,7 @@ fn forget(value: &mut Value, names: &[&str]) {
 
 /// Refuses settings in words that differ from those of the first process.
 fn compare(what: &str, own: &Value, world: &World) -> Result<()> {
-    let all = world.exchange(what, &serde_json::to_vec(own)?, PATIENCE)?;
+    let all = world.exchange(what, &serde_json::to_vec(own)?)?;
     let all: Vec<Value> = all.iter().map(|text| serde_json::from_slice(text)).collect::<Result<_, _>>()?;
     let Some((first, others)) = all.split_first() else { return Ok(()) };
     for (rank, other) in (1..).zip(others) {

@@ -154,7 +154,7 @@ pub(super) fn train_as<R: RunTask>(
         signals: Signals::listen().context("cannot listen for signals")?,
         world: world.clone(),
     })?;
-    together::wait_for_the_first(&world)?;
+    world.wait_for_the_first()?;
     told_late(tell);
     let Prepared { earlier, config, mut notes, .. } = prepared;
     if earlier.is_some() && world.writes() {

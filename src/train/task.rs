@@ -118,11 +118,21 @@ pub trait Batches<B> {
         of_all.into_iter().next().unwrap_or_else(|| self.beginning())
     }
 
-    /// Writes down the bad samples that the last [`Batches::next`] left out.
+    /// Writes down the bad samples that the last [`Batches::next`] left out. One of several
+    /// processes only remembers them.
     ///
     /// # Errors
     /// When there are too many.
     fn note_skipped(&mut self, _around: &mut Surroundings) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// Writes down the bad samples that several processes remember. All of them call this together,
+    /// for each log row and checkpoint.
+    ///
+    /// # Errors
+    /// When there are too many in all processes together.
+    fn share_skipped(&mut self, _around: &mut Surroundings) -> Result<(), TrainError> {
         Ok(())
     }
 }

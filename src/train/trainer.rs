@@ -19,7 +19,7 @@ use super::task::{
 };
 use super::window::{Row, Window, of_group};
 use super::{Config, GradientFormat, Signals, StateError, TrainError};
-use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver};
+use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver, Snapshot};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
 use crate::optim::{self, Optimizer, Sharing, WeightAverage};
 use crate::world::{Gradients, World};
@@ -455,6 +455,7 @@ impl<T: Task> Trainer<T> {
     fn log_window(&mut self) -> Result<(), TrainError> {
         let saved = self.saver.ended();
         self.report(saved);
+        self.batches.share_skipped(&mut self.around)?;
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = numbers.groups;
             self.stopping |= numbers.stopping;
@@ -504,6 +505,8 @@ impl<T: Task> Trainer<T> {
         }
         self.around.log(&row);
         self.task.show(raw.exhibits, &mut self.around)?;
+        // Only the first process shows something.
+        self.around.world.wait_for_the_first()?;
         self.evaluated = self.around.step;
         self.window.restart_clock();
         Ok(raw.figures)
@@ -541,6 +544,7 @@ impl<T: Task> Trainer<T> {
     ) -> Result<Option<PathBuf>, TrainError> {
         self.finite.finish()?;
         let step = self.around.step;
+        self.batches.share_skipped(&mut self.around)?;
         let cursor = self.bookmark_of_all()?;
         let progress = Progress { step, evaluated: self.evaluated, cursor };
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
@@ -550,9 +554,21 @@ impl<T: Task> Trainer<T> {
         }
         // If moments and averages are divided, also those processes take part that write nothing.
         let snapshot = live.snapshot(&progress, &self.around.world)?;
-        if !self.around.world.writes() {
-            return Ok(None);
-        }
+        let written =
+            if self.around.world.writes() { self.write(&snapshot, figures, last_chance)? } else { None };
+        self.around.world.wait_for_the_first()?;
+        self.window.restart_clock();
+        Ok(written)
+    }
+
+    /// Writes a snapshot, and then decides which checkpoints are kept.
+    fn write(
+        &mut self,
+        snapshot: &Snapshot,
+        figures: Option<Vec<(String, f64)>>,
+        last_chance: bool,
+    ) -> Result<Option<PathBuf>, TrainError> {
+        let step = self.around.step;
         let earlier = self.saver.wait();
         self.report(earlier);
         let ranked = figures.and_then(|figures| self.task.rank(&figures));
@@ -564,11 +580,10 @@ impl<T: Task> Trainer<T> {
             best.and(kept)
         };
         let saved = if last_chance {
-            Some(self.saver.save(step, &snapshot, tidy))
+            Some(self.saver.save(step, snapshot, tidy))
         } else {
-            self.saver.begin(step, &snapshot, tidy)
+            self.saver.begin(step, snapshot, tidy)
         };
-        self.window.restart_clock();
         match saved {
             Some(saved) if last_chance => Ok(Some(self.checkpoint_of(saved)?)),
             saved => {

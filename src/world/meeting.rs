@@ -131,6 +131,17 @@ impl Joined {
         (0..self.size).map(|rank| self.wait_for(what, rank, &key(rank), deadline)).collect()
     }
 
+    /// Waits until the first process comes here too.
+    pub fn wait_for_the_first(&self, patience: Duration) -> Result<(), WorldError> {
+        let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
+        let (what, key) = ("the wait for process 0", format!("first/{number}"));
+        self.peers.enter(what);
+        if self.rank == 0 {
+            return self.store.set(&key, b"").map_err(|error| self.peers.explain(what, &error.to_string()));
+        }
+        self.wait_for(what, 0, &key, Instant::now() + patience).map(|_| ())
+    }
+
     /// The value of a key that process `rank` sets.
     fn wait_for(&self, what: &str, rank: u32, key: &str, deadline: Instant) -> Result<Vec<u8>, WorldError> {
         loop {

@@ -23,6 +23,9 @@ use meeting::Joined;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::{BucketSizes, GradientBuckets, Group, TorchError};
 
+/// How long the others wait for the first process, which may have to list or to read all images, as
+/// long as it shows that it is alive.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// The largest number of bytes that travel together where many tensors are exchanged.
 const MESSAGE_BYTES: usize = 64 << 20;
 
@@ -440,15 +443,23 @@ impl World {
         Ok(Some(Gradients { world: self.clone(), buckets, device: first.device() }))
     }
 
-    /// The bytes of every process, by its number. They go through the store, so this is for what is
-    /// small and rare. It waits for a process for as long as it shows that it is alive, at most
-    /// `patience`.
+    /// Waits until the first process comes here too, for as long as it shows that it is alive: it may
+    /// write files that the others have nothing to do with.
     ///
     /// # Errors
     /// [`WorldError`].
-    pub fn exchange(&self, what: &str, own: &[u8], patience: Duration) -> Result<Vec<Vec<u8>>, WorldError> {
+    pub fn wait_for_the_first(&self) -> Result<(), WorldError> {
+        self.joined.as_ref().map_or(Ok(()), |joined| joined.wait_for_the_first(PATIENCE))
+    }
+
+    /// The bytes of every process, by its number. They go through the store, so this is for what is
+    /// small and rare. It waits for a process for as long as it shows that it is alive.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn exchange(&self, what: &str, own: &[u8]) -> Result<Vec<Vec<u8>>, WorldError> {
         match &self.joined {
-            Some(joined) => joined.exchange(what, own, patience),
+            Some(joined) => joined.exchange(what, own, PATIENCE),
             None => Ok(vec![own.to_vec()]),
         }
     }

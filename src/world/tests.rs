@@ -48,7 +48,7 @@ fn a_single_process_keeps_its_sums() {
     assert_eq!(world.sum_each([0.1, f64::MIN_POSITIVE, -3.0]), Ok([0.1, f64::MIN_POSITIVE, -3.0]));
     assert_eq!(world.gather(&tensor).unwrap(), tensor);
     assert_eq!([world.any(true), world.any(false)], [Ok(true), Ok(false)]);
-    assert_eq!(world.exchange("a test", b"own", PATIENCE).unwrap(), [b"own".to_vec()]);
+    assert_eq!(world.exchange("a test", b"own").unwrap(), [b"own".to_vec()]);
     assert!(world.gradients(&[tensor], false).unwrap().is_none() && world.fault().is_none());
 }
 
@@ -79,7 +79,7 @@ fn processes_exchange_numbers_rows_and_bytes() {
             world.mean(&floats).unwrap().double_value(&[4]),
             shared.map(|own| own.double_value(&[2])),
             world.gather_bytes(&vec![b'x'; rank as usize]).unwrap(),
-            world.exchange("names", format!("p{rank}").as_bytes(), PATIENCE).unwrap(),
+            world.exchange("names", format!("p{rank}").as_bytes()).unwrap(),
             world.on_these_processors(),
         )
     });
@@ -100,7 +100,7 @@ fn a_process_that_ends_or_stays_away_is_named() {
             world.leave(Some("the disk is full"));
             return None;
         }
-        Some(world.exchange("the wait", b"", PATIENCE).unwrap_err().to_string())
+        Some(world.exchange("the wait", b"").unwrap_err().to_string())
     });
     let words = found[0].as_deref().unwrap();
     assert_eq!(words, "process 0 stopped in the wait: process 1 ended with: the disk is full");

@@ -88,23 +88,23 @@ impl BadLog {
         Ok(log)
     }
 
-    /// Lists bad images and warns of the new ones. If the list cannot be written, the training goes
-    /// on.
+    /// Lists the bad images of all processes at `step` and warns of the new ones. If the list cannot
+    /// be written, the training goes on.
     ///
     /// # Errors
     /// When there are too many bad images.
-    pub fn note(&mut self, samples: Vec<BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
-        // The current step, or the one that was just completed.
-        let step = around.step + u64::from(self.split == Split::Train);
+    pub fn note(
+        &mut self,
+        samples: Vec<BadSample>,
+        step: u64,
+        around: &mut Surroundings,
+    ) -> Result<(), TrainError> {
         let recorded = self.record(step, samples);
-        if recorded.new > 0 {
+        if recorded.new > 0 && self.writes {
             let (new, set): (usize, &str) = (recorded.new, self.split.into());
-            let place = if self.writes {
-                "see bad_samples.jsonl".to_owned()
-            } else {
-                format!("those of process {}, which are not listed", around.world.rank())
-            };
-            around.logger.warn(&format!("step {step}: skipped {new} bad {set} image(s), {place}"));
+            around
+                .logger
+                .warn(&format!("step {step}: skipped {new} bad {set} image(s), see bad_samples.jsonl"));
         }
         if let Some(error) = recorded.unwritten {
             around.logger.warn(&format!("cannot write bad_samples.jsonl: {error}; it will be tried again"));

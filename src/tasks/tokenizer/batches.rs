@@ -29,6 +29,8 @@ pub struct ImageBatches {
     loader: Option<Loader>,
     /// Images that were skipped on the way to the last batch.
     skipped: Vec<BadSample>,
+    /// Those that the other processes don't know of yet.
+    unshared: Vec<BadSample>,
     bad: Option<BadLog>,
 }
 
@@ -55,6 +57,7 @@ impl ImageBatches {
             from: Cursor::default(),
             loader: None,
             skipped: vec![],
+            unshared: vec![],
             bad: None,
         }
     }
@@ -140,7 +143,23 @@ impl Batches<Tensor> for ImageBatches {
 
     fn note_skipped(&mut self, around: &mut Surroundings) -> Result<(), TrainError> {
         let skipped = std::mem::take(&mut self.skipped);
-        self.bad.as_mut().map_or(Ok(()), |bad| bad.note(skipped, around))
+        if self.world.size() > 1 {
+            self.unshared.extend(skipped);
+            return Ok(());
+        }
+        // They belong to the step that comes.
+        self.bad.as_mut().map_or(Ok(()), |bad| bad.note(skipped, around.step + 1, around))
+    }
+
+    fn share_skipped(&mut self, around: &mut Surroundings) -> Result<(), TrainError> {
+        if self.world.size() == 1 {
+            return Ok(());
+        }
+        let own = serde_json::to_vec(&std::mem::take(&mut self.unshared)).map_err(StateError::from)?;
+        let parse = |bytes: Vec<u8>| serde_json::from_slice::<Vec<BadSample>>(&bytes);
+        let of_all = self.world.gather_bytes(&own)?.into_iter().map(parse);
+        let of_all = of_all.collect::<Result<Vec<_>, _>>().map_err(StateError::from)?.concat();
+        self.bad.as_mut().map_or(Ok(()), |bad| bad.note(of_all, around.step, around))
     }
 }
 

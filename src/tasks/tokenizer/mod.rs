@@ -163,7 +163,7 @@ impl TokenizerTask {
     }
 
     fn note_bad(&mut self, bad: Vec<data::BadSample>, around: &mut Surroundings) -> Result<(), TrainError> {
-        self.bad.as_mut().map_or(Ok(()), |log| log.note(bad, around))
+        self.bad.as_mut().map_or(Ok(()), |log| log.note(bad, around.step, around))
     }
 }
 
