@@ -97,7 +97,6 @@ pub enum GradientFormat {
 
 impl GradientFormat {
     /// Whether it is the default, which configs leave out.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()

@@ -374,7 +374,6 @@ impl World {
     /// The sum over all processes, with gradients: the backward pass sums the gradients of all
     /// processes, and has gradients itself. For use inside networks and quantizers. Panics in the
     /// form of tch's own methods; [`World::fault`] then says why.
-    #[must_use]
     pub fn all_reduce(&self, x: &Tensor) -> Tensor {
         let (Some(joined), Some(groups)) = (&self.joined, &self.groups) else { return x.shallow_clone() };
         joined.peers.enter("an all-reduce inside the networks");
@@ -385,7 +384,6 @@ impl World {
     }
 
     /// The mean over all processes, as [`World::all_reduce`].
-    #[must_use]
     pub fn all_mean(&self, x: &Tensor) -> Tensor {
         if self.size == 1 { x.shallow_clone() } else { self.all_reduce(x) / f64::from(self.size) }
     }
@@ -462,12 +460,6 @@ impl World {
             Some(joined) => joined.exchange(what, own, PATIENCE),
             None => Ok(vec![own.to_vec()]),
         }
-    }
-
-    /// The time that an exchange may take.
-    #[must_use]
-    pub fn timeout(&self) -> Duration {
-        self.joined.as_ref().map_or(Duration::MAX, |joined| joined.timeout)
     }
 }
 
