@@ -181,7 +181,8 @@ impl Joined {
 
 /// The part of a store that belongs to this start alone. Each process shows a new token; the first
 /// lists all tokens until every process has confirmed the same list. A token that an earlier start
-/// left behind is confirmed by nobody.
+/// left behind is confirmed by nobody. The keys begin with a hash of the list, which itself would be
+/// kilobytes long for hundreds of processes.
 fn this_start(store: &Store, (rank, size): (u32, u32), timeout: Duration) -> Result<Store, WorldError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
     let token = format!("{:x}-{now:x}", std::process::id());
@@ -218,7 +219,7 @@ fn this_start(store: &Store, (rank, size): (u32, u32), timeout: Duration) -> Res
             list.filter(|list| value("confirmed").is_ok_and(|confirmed| confirmed.as_ref() == Some(list)))
         };
         if let Some(list) = confirmed {
-            return Ok(store.part(&format!("{list}/"))?);
+            return Ok(store.part(&format!("{}/", blake3::hash(list.as_bytes()).to_hex()))?);
         }
         if Instant::now() > deadline {
             let missing = (0..size).find(|other| !store.has(&format!("token/{other}")).unwrap_or(true));
