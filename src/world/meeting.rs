@@ -102,10 +102,15 @@ impl Joined {
         Ok(joined)
     }
 
+    /// How long a process waits for one that is silent. It must have time left to say why it ends
+    /// before the time-out.
+    fn limit(&self) -> Duration {
+        self.timeout.saturating_sub(self.peers.time_to_explain()).max(self.timeout / 2)
+    }
+
     /// Makes the groups: one for the CPU, and one for CUDA if `device` is such a device.
     pub fn connect(&self, device: Device) -> Result<(Group, Option<Group>), WorldError> {
-        // Whoever fails alone must have time left to say why before the others give up.
-        let timeout = self.timeout.saturating_sub(self.peers.time_to_explain()).max(self.timeout / 2);
+        let timeout = self.limit();
         let what = "the connection of all processes";
         self.peers.enter(what);
         let failed = |error: pixtok_torch::TorchError| self.peers.explain(what, &error.to_string());
@@ -144,12 +149,13 @@ impl Joined {
 
     /// The value of a key that process `rank` sets.
     fn wait_for(&self, what: &str, rank: u32, key: &str, deadline: Instant) -> Result<Vec<u8>, WorldError> {
+        let mut watch = self.peers.watch(rank, self.limit());
         loop {
             if let Ok(value) = self.store.get(key, LOOK) {
                 return Ok(value);
             }
             let there = self.store.has(key);
-            let lost = self.peers.lost(rank);
+            let lost = watch.lost();
             if there.is_err() || lost.is_some() || Instant::now() > deadline {
                 let reason =
                     there.err().map_or_else(|| "it took too long".to_owned(), |error| error.to_string());
@@ -170,8 +176,9 @@ impl Joined {
         }
         let deadline = Instant::now() + GOODBYE;
         for rank in 1..self.size {
+            let mut watch = self.peers.watch(rank, self.peers.time_to_explain());
             while self.store.get(&key(rank), LOOK).is_err() && Instant::now() < deadline {
-                if self.peers.lost(rank).is_some() {
+                if watch.lost().is_some() {
                     break;
                 }
             }

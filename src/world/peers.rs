@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -132,16 +132,9 @@ impl Peers {
         serde_json::from_slice(&store.get(&key(rank), REQUEST).ok()?).ok()
     }
 
-    /// An error if process `rank` has ended because of one, or at all, or shows no life.
-    pub fn lost(&self, rank: u32) -> Option<WorldError> {
-        let before = self.sign(rank);
-        if let Some(Sign { ended: Some(error), .. }) = &before {
-            return Some(self.error_of(&[(rank, ending(error.as_deref()))]));
-        }
-        before.as_ref()?;
-        thread::sleep(2 * self.beat);
-        let after = self.sign(rank);
-        (before == after).then(|| self.error_of(&[(rank, SILENT.to_owned())]))
+    /// Begins to watch whether process `rank` is alive, which it is unless it is silent for `limit`.
+    pub fn watch(&self, rank: u32, limit: Duration) -> Watch<'_> {
+        Watch { peers: self, rank, limit, last: None, since: Instant::now() }
     }
 
     /// Finds out which processes are to blame for the failure of the exchange `what`, for which
@@ -183,6 +176,34 @@ impl Peers {
         let stage = self.own.last().stage.clone();
         let what = if stage.is_empty() { what.to_owned() } else { format!("{what} of {stage}") };
         WorldError::Lost { rank: self.rank, what, who }
+    }
+}
+
+/// A process that another one waits for.
+pub(super) struct Watch<'a> {
+    peers: &'a Peers,
+    rank: u32,
+    limit: Duration,
+    last: Option<Sign>,
+    /// When its last sign was first seen.
+    since: Instant,
+}
+
+impl Watch<'_> {
+    /// An error if the process has ended because of one, or at all, or has been silent for too long.
+    /// To be asked several times in a while.
+    pub fn lost(&mut self) -> Option<WorldError> {
+        let sign = self.peers.sign(self.rank);
+        if let Some(Sign { ended: Some(error), .. }) = &sign {
+            return Some(self.peers.error_of(&[(self.rank, ending(error.as_deref()))]));
+        }
+        // One that has shown nothing yet may still come.
+        if sign.is_none() || sign != self.last {
+            (self.last, self.since) = (sign, Instant::now());
+            return None;
+        }
+        let silent = self.since.elapsed() > self.limit;
+        silent.then(|| self.peers.error_of(&[(self.rank, SILENT.to_owned())]))
     }
 }
 
