@@ -523,6 +523,8 @@ impl<T: Task> Trainer<T> {
         // An unreadable record was reported when the run was opened, and the next save reports it
         // again.
         let best = ranked.is_some_and(|ranked| run.is_best(ranked.candidate(step)).unwrap_or(true));
+        // Its last save may take longer than an exchange may.
+        world.wait_for_the_first()?;
         Ok(world.any(best)?)
     }
 
