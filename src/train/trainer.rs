@@ -255,10 +255,10 @@ impl<T: Task> Trainer<T> {
         // aside.
         let saved = self.saver.wait();
         self.report(saved);
-        outcome.map_err(|error| {
+        outcome.map_err(|error| match error {
             // An exchange inside the networks can only fail as a computation does.
-            let fault = self.around.world.fault();
-            self.with_remedy(fault.map_or(error, TrainError::World))
+            TrainError::Torch(error) => self.around.world.fault().map_or(error.into(), TrainError::World),
+            error => self.with_remedy(error),
         })
     }
 
