@@ -276,7 +276,7 @@ impl<T: Task> Trainer<T> {
                 let saved = self.save(None, true)?;
                 return Ok(Outcome::Interrupted { signal, checkpoint: self.checkpoint(saved) });
             }
-            self.window.restart_clock();
+            self.window.restart_clock(&self.around.world);
         }
         self.batches.seek(&self.bookmark, &mut self.around)?;
         // Batches load while an evaluation that is still due runs.
@@ -508,7 +508,7 @@ impl<T: Task> Trainer<T> {
         // Only the first process shows something.
         self.around.world.wait_for_the_first()?;
         self.evaluated = self.around.step;
-        self.window.restart_clock();
+        self.window.restart_clock(&self.around.world);
         Ok(raw.figures)
     }
 
@@ -559,7 +559,7 @@ impl<T: Task> Trainer<T> {
         let written =
             if self.around.world.writes() { self.write(&snapshot, figures, last_chance)? } else { None };
         self.around.world.wait_for_the_first()?;
-        self.window.restart_clock();
+        self.window.restart_clock(&self.around.world);
         Ok(written)
     }
 

@@ -1,7 +1,7 @@
 //! Gathers the values of the steps between two log rows. Tensors stay on the device until the row
 //! is made.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tch::Tensor;
 
@@ -27,11 +27,20 @@ pub(super) struct Window {
     /// The sum of each monitor, and the number of steps that had it.
     monitors: Vec<(Monitor, f64)>,
     since: Instant,
+    /// How long this process had waited for exchanges by then.
+    waited: Duration,
 }
 
 impl Window {
     pub fn new() -> Self {
-        Self { numbers: vec![], samples: 0, terms: vec![], monitors: vec![], since: Instant::now() }
+        Self {
+            numbers: vec![],
+            samples: 0,
+            terms: vec![],
+            monitors: vec![],
+            since: Instant::now(),
+            waited: Duration::ZERO,
+        }
     }
 
     /// Drops the terms of the previous step: a row shows only the last step's.
@@ -68,9 +77,10 @@ impl Window {
         self.samples as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
-    /// Restarts the measurement of the speed, after the training was interrupted.
-    pub fn restart_clock(&mut self) {
+    /// Restarts the measurement of the speed and of the waiting, after the training was interrupted.
+    pub fn restart_clock(&mut self, world: &World) {
         self.since = Instant::now();
+        self.waited = world.waited().unwrap_or_default();
         self.samples = 0;
     }
 
@@ -99,8 +109,10 @@ impl Window {
         if self.samples > 0 {
             of_process.push((format!("speed/{samples}_per_sec"), self.samples_per_sec()));
         }
-        let waiting = world.waiting_share(self.since.elapsed());
-        of_process.extend(waiting.map(|share| ("speed/waiting_share".to_owned(), share)));
+        let share_of = |waited: Duration| {
+            waited.saturating_sub(self.waited).as_secs_f64() / self.since.elapsed().as_secs_f64().max(1e-9)
+        };
+        of_process.extend(world.waited().map(|waited| ("speed/waiting_share".to_owned(), share_of(waited))));
         let [terms, means, mut speeds] = means_of_all([terms, means, of_process.clone()], world)?;
         if let Some((_, per_sec)) = speeds.first_mut().filter(|_| self.samples > 0) {
             *per_sec *= f64::from(world.size());
@@ -109,7 +121,7 @@ impl Window {
         row.extend(own);
         row.extend(means);
         row.extend(speeds);
-        self.restart_clock();
+        self.restart_clock(world);
         Ok(Row { row, of_process })
     }
 }

@@ -237,13 +237,12 @@ impl World {
         }
     }
 
-    /// The share of `elapsed` that this process has waited for exchanges since this was last asked;
-    /// `None` in a single process. On CUDA an exchange goes on while the host goes on, so only
-    /// waiting of the host counts.
+    /// How long this process has waited for exchanges so far; `None` in a single process. On CUDA an
+    /// exchange goes on while the host goes on, so only waiting of the host counts.
     #[must_use]
-    pub fn waiting_share(&self, elapsed: Duration) -> Option<f64> {
-        let waited = self.groups.as_ref()?.waited.swap(0, Ordering::Relaxed);
-        Some(Duration::from_nanos(waited).as_secs_f64() / elapsed.as_secs_f64().max(1e-9))
+    pub fn waited(&self) -> Option<Duration> {
+        let groups = self.groups.as_ref()?;
+        Some(Duration::from_nanos(groups.waited.load(Ordering::Relaxed)))
     }
 
     /// Runs an exchange of tensors and, if it fails, finds out why.
