@@ -176,6 +176,13 @@ impl Surroundings {
         self.warn_of(logged);
     }
 
+    /// Warns of what all processes find alike, in the process that writes.
+    pub fn warn_once(&mut self, text: &str) {
+        if self.world.writes() {
+            self.logger.warn(text);
+        }
+    }
+
     /// A log that can't be written is warned of and ends nothing.
     pub fn warn_of(&mut self, logged: Result<(), LoggerError>) {
         if let Err(error) = logged {

@@ -264,7 +264,7 @@ impl Task for TokenizerTask {
                 &remedy,
             )
         {
-            around.logger.warn(&warning);
+            around.warn_once(&warning);
         }
         self.note_bad(evaluation.bad, around)
     }
@@ -285,10 +285,10 @@ impl Task for TokenizerTask {
             && let Some(warning) =
                 self.collapse.watch(&mut self.rows_collapsed, Over::LogRows, &codebook, size, &remedy)
         {
-            around.logger.warn(&warning);
+            around.warn_once(&warning);
         }
         if let Some(warning) = self.duel.watch(row) {
-            around.logger.warn(&warning);
+            around.warn_once(&warning);
         }
     }
 
