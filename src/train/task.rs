@@ -48,8 +48,6 @@ pub struct At<'a> {
     pub step: u64,
     /// Its index within the step.
     pub micro_batch: usize,
-    /// The seed of random decisions about it as a whole.
-    pub seed: Seed,
     /// The noise of its samples. It names each by its place in the step's whole batch, so that it
     /// is the same for any number of micro-batches and processes.
     pub noise: Noise,

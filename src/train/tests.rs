@@ -110,7 +110,7 @@ impl Task for Linear {
         assert_eq!(at.noise, of_step.at_place(3 * at.micro_batch as u64));
         let error = self.error(batch);
         // A random term, which a resumed run has to draw again.
-        let noise = (at.seed.0 % 5) as f64 * 0.1;
+        let noise = at.noise.uniform(&[1], Device::Cpu).double_value(&[0]) * 0.5;
         let mut groups = vec![(0, &error * (1.0 + noise))];
         if at.step >= JUDGED_FROM {
             groups.push((1, (&self.judge - error.detach()).square().mean(Kind::Float)));

@@ -167,7 +167,6 @@ fn at(world: &World, step: u64, seed: Seed, i: usize, (samples, own): (usize, us
     At {
         step,
         micro_batch: i,
-        seed: seed.derive("micro-batch", &[i as u64]),
         noise: Noise::new(seed.derive("noise", &[])).at_place(first),
         world,
     }
@@ -429,8 +428,8 @@ impl<T: Task> Trainer<T> {
         let stopping = agree(world, &mut learning, self.around.signals.came().is_some())?;
         let (found_inf, numbers) =
             self.finite.take(step + 1, &learning, stopping.as_ref(), &fetched.names)?;
-        // On CUDA a bad step is known one step later. Until then only the optimizers are held back; nothing is
-        // evaluated or saved before the check.
+        // On CUDA a bad step is known one step later. Until then only the optimizers are held back;
+        // nothing is evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
             group.step(step, train.steps, self.device.is_cuda().then_some(&found_inf), world)?;
         }

@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn at(step: u64) -> At<'static> {
-        At { step, micro_batch: 0, seed: Seed(5), noise: Noise::new(Seed(5)), world: World::alone() }
+        At { step, micro_batch: 0, noise: Noise::new(Seed(5)), world: World::alone() }
     }
 
     /// The logits of images that are not augmented.
