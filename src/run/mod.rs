@@ -6,10 +6,10 @@
 //!
 //! `training` starts or resumes a run of any task: `settings` makes its config, `resume` checks
 //! what is there, `precision` decides in what it trains, and `task` says what it needs of its task.
-//! `together` is what only several processes do. Of a tokenizer, that is `tokenizer`: `init` takes the weights of a different run, `networks` and
-//! `loss` decide what is trained, `summary` says so in four lines, and `dry_run` and `memory`
-//! describe the run in advance. `images` finds the images of a config, and `check_data` reads them
-//! all once. `publish` makes a folder to share from a run.
+//! `together` is what only several processes do. Of a tokenizer, that is `tokenizer`: `init` takes
+//! the weights of a different run, `networks` and `loss` decide what is trained, `summary` says so in
+//! four lines, and `dry_run` and `memory` describe the run in advance. `images` finds the images of a
+//! config, and `check_data` reads them all once. `publish` makes a folder to share from a run.
 //!
 //! Messages for the user, and progress, are handed to a [`Tell`]; nothing here prints.
 
