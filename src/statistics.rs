@@ -106,7 +106,8 @@ fn make_room(own: &mut [Statistic], world: &World) -> Result<(), WorldError> {
         match statistic {
             Statistic::Sum { .. } => {}
             Statistic::Pool { keys, vectors, capacity, .. } => {
-                let (all, _) = smallest(&world.gather(keys)?, *capacity);
+                // Each process has as many images, so as many vectors.
+                let (all, _) = smallest(&world.gather_as_many(keys)?, *capacity);
                 *vectors = at_places_of(&all, keys, vectors);
                 *keys = all;
             }

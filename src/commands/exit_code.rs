@@ -19,7 +19,7 @@ use crate::quantizer::QuantizerError;
 use crate::sweep::SweepError;
 use crate::tasks::tokenizer::CircumstancesError;
 use crate::train::{StateError, TrainError};
-use crate::world::WorldError;
+use crate::world::{LaunchError, WorldError};
 use pixtok_base::{Class, Classified, Misuse};
 use pixtok_images::data::{DataError, Panicked, TooManyBad};
 use pixtok_images::picture::PictureError;
@@ -44,6 +44,8 @@ const ASKED: &[Ask] = &[
     of::<EvaluateError>,
     of::<ExportError>,
     of::<FrechetError>,
+    of::<LaunchError>,
+    of::<LaunchError>,
     of::<LoggerError>,
     of::<LossError>,
     of::<Misuse>,

@@ -164,12 +164,7 @@ fn weight_average<T: Task>(task: &T, decay: f64, sharing: Sharing) -> WeightAver
 /// samples. The seed is the step's.
 fn at(world: &World, step: u64, seed: Seed, i: usize, (samples, own): (usize, usize)) -> At<'_> {
     let first = world.place((i * samples) as u64, own as u64);
-    At {
-        step,
-        micro_batch: i,
-        noise: Noise::new(seed.derive("noise", &[])).at_place(first),
-        world,
-    }
+    At { step, micro_batch: i, noise: Noise::new(seed.derive("noise", &[])).at_place(first), world }
 }
 
 impl<T: Task> Trainer<T> {

@@ -335,21 +335,33 @@ impl World {
         if self.size == 1 {
             return Ok(rows.shallow_clone());
         }
-        let gather = |tensor: &Tensor| {
-            self.exchanging("an all-gather", tensor.device(), |group| group.all_gather(tensor))
-        };
         let own = rows.size()[0];
-        let counts = Vec::<i64>::try_from(gather(&Tensor::from_slice(&[own]))?.view([-1]))
+        let counts = Vec::<i64>::try_from(self.gather_as_many(&Tensor::from_slice(&[own]))?)
             .map_err(|error| WorldError::Torch(error.to_string()))?;
         let most = counts.iter().copied().max().unwrap_or(own);
         // Only tensors of one shape can be exchanged.
         let mut shape = rows.size();
         shape[0] = most - own;
         let padded = Tensor::cat(&[&rows.detach(), &Tensor::zeros(&shape, (rows.kind(), rows.device()))], 0);
-        let all = gather(&padded)?;
-        let parts: Vec<Tensor> =
-            counts.iter().enumerate().map(|(rank, &n)| all.get(rank as i64).narrow(0, 0, n)).collect();
+        let all = self.gather_as_many(&padded)?;
+        let parts: Vec<Tensor> = (0..).zip(&counts).map(|(rank, &n)| all.narrow(0, rank * most, n)).collect();
         Ok(Tensor::cat(&parts, 0))
+    }
+
+    /// The same as [`World::gather`] where each process has as many rows. As no counts are exchanged,
+    /// the host goes on while a device exchanges the rows.
+    ///
+    /// # Shapes
+    /// `[n, …]` -> `[processes · n, …]`.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn gather_as_many(&self, rows: &Tensor) -> Result<Tensor, WorldError> {
+        if self.size == 1 {
+            return Ok(rows.shallow_clone());
+        }
+        let all = self.exchanging("an all-gather", rows.device(), |group| group.all_gather(rows))?;
+        Ok(all.flatten(0, 1))
     }
 
     /// The bytes of every process, by its number.
