@@ -33,7 +33,9 @@ pub fn together<T, E: From<EvaluateError>>(
     }
     // The others must hear of a lack of memory, too.
     let own = catching(work).unwrap_or_else(|error| Err(EvaluateError::from(error).into()));
-    let failed = world.gather(&Tensor::from_slice(&[f64::from(u8::from(own.is_err()))]));
+    let failed = world
+        .wait_for_all()
+        .and_then(|()| world.gather_as_many(&Tensor::from_slice(&[f64::from(u8::from(own.is_err()))])));
     let value = own?;
     let failed = host(&failed.map_err(EvaluateError::from)?);
     match (0..).zip(failed).find(|&(_, failed)| failed != 0.0) {

@@ -147,6 +147,24 @@ impl Joined {
         self.wait_for(what, 0, &key, Instant::now() + patience).map(|_| ())
     }
 
+    /// Waits until all processes come here. The first waits for each of the others, and these wait
+    /// for the first, so that the store has few requests to answer.
+    pub fn wait_for_all(&self, patience: Duration) -> Result<(), WorldError> {
+        let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
+        let what = "the wait for all processes";
+        let (came, all) = (|rank: u32| format!("came/{number}/{rank}"), format!("all/{number}"));
+        self.peers.enter(what);
+        let deadline = Instant::now() + patience;
+        if self.rank == 0 {
+            for rank in 1..self.size {
+                self.wait_for(what, rank, &came(rank), deadline)?;
+            }
+        }
+        let own = if self.rank == 0 { all.clone() } else { came(self.rank) };
+        self.store.set(&own, b"").map_err(|error| self.peers.explain(what, &error.to_string()))?;
+        self.wait_for(what, 0, &all, deadline).map(|_| ())
+    }
+
     /// The value of a key that process `rank` sets.
     fn wait_for(&self, what: &str, rank: u32, key: &str, deadline: Instant) -> Result<Vec<u8>, WorldError> {
         let mut watch = self.peers.watch(rank, self.limit());

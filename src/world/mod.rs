@@ -23,7 +23,7 @@ use meeting::Joined;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::{BucketSizes, GradientBuckets, Group, TorchError};
 
-/// How long the others wait for the first process, which may have to list or to read all images, as
+/// How long processes wait for one that does other work, such as listing all images or saving, as
 /// long as it shows that it is alive.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// The largest number of bytes that travel together where many tensors are exchanged.
@@ -459,6 +459,15 @@ impl World {
     /// [`WorldError`].
     pub fn wait_for_the_first(&self) -> Result<(), WorldError> {
         self.joined.as_ref().map_or(Ok(()), |joined| joined.wait_for_the_first(PATIENCE))
+    }
+
+    /// Waits until all processes come here, for as long as they show that they are alive: their work
+    /// until here may differ by more than an exchange may take.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn wait_for_all(&self) -> Result<(), WorldError> {
+        self.joined.as_ref().map_or(Ok(()), |joined| joined.wait_for_all(PATIENCE))
     }
 
     /// The bytes of every process, by its number. They go through the store, so this is for what is
