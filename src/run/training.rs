@@ -98,6 +98,10 @@ fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell
         earlier.check_checkpoint(options.restart, tell)?;
         notes.extend(earlier.check_steps(&config)?);
     }
+    if let Some(world) = world {
+        // Before they connect: processes with different devices can't.
+        together::check(&config, earlier.as_ref(), world)?;
+    }
     let world = world.cloned().unwrap_or_else(World::single).connected(device)?;
     Ok(Prepared { earlier, config, device, settled, notes, world })
 }
@@ -110,7 +114,6 @@ pub(super) fn train_as<R: RunTask>(
 ) -> Result<(Outcome, PathBuf)> {
     let mut prepared = prepare::<R>(options, Some(world), tell)?;
     let (device, world) = (prepared.device, prepared.world.clone());
-    together::check(&prepared.config, prepared.earlier.as_ref(), &world)?;
     let built = R::build(&mut prepared, options, tell)?;
     // The run's file keeps the settings that it began with.
     let (began, changes) = match &prepared.earlier {
