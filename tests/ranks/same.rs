@@ -1,0 +1,147 @@
+//! Several processes train as one does on the same batches.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::common::Scratch;
+use super::{apart, log, rows_with, train};
+
+/// Crops of 64 pixels of enough photographs, in batches that 2 and 3 processes can divide.
+const SETTINGS: [&str; 4] = [
+    "--data=data/photos96/train",
+    "--set=data.image_size=64",
+    "--set=train.batch_size=12",
+    "--set=train.steps=20",
+];
+/// The steps that must agree to rounding.
+const FIRST: usize = 5;
+
+/// Moving averages of the codes, which start by k-means, and restarts. With so few codes hardly an
+/// index depends on rounding.
+const VQ: &str = "quantizer={kind=\"vq\",codebook_size=32,codebook_dim=4,start=\"kmeans\",restart_threshold=1.0,\
+    codebook_update={kind=\"ema\",decay=0.9}}";
+
+const RESIDUAL: &str = "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5]}}";
+
+/// An adversary with the parts that depend on more than one image, and noise.
+fn adversary(norm: &str) -> String {
+    format!(
+        "adversarial={{start=2,weighting={{kind=\"adaptive\"}},r1={{weight=0.1,every=2}},\
+         lecam={{weight=0.01,decay=0.9}},augment=[\"color\",\"translation\",\"cutout\"],\
+         discriminator={{kind=\"patch\",channels=4,layers=1,norm=\"{norm}\"}}}}"
+    )
+}
+
+fn trained(scratch: &Scratch, size: u32, run: &str, args: &[&str]) {
+    train(scratch, size, run, &[&SETTINGS[..], args].concat());
+}
+
+/// Asserts that two runs have the same losses up to rounding, at first, and still similar ones at
+/// the end. One rounding may choose another code, from which on the runs are not the same.
+fn assert_the_same(what: &str, one: &Path, several: &Path) {
+    let [one, several] = [one, several].map(|run| rows_with(run, "loss/total"));
+    assert_eq!((one.len(), several.len()), (20, 20), "{what}");
+    let of_codes = |row: &BTreeMap<String, Value>| -> Vec<String> {
+        row.keys().filter(|key| key.starts_with("codebook/")).cloned().collect()
+    };
+    let same_codes = |(a, b): &(&BTreeMap<String, Value>, &BTreeMap<String, Value>)| {
+        of_codes(a).iter().all(|key| apart(key, a, b) < 1e-9)
+    };
+    let alike: Vec<_> = one.iter().zip(&several).take_while(same_codes).take(FIRST).collect();
+    assert!(!alike.is_empty(), "{what}: the codes of the first step differ");
+    for (a, b) in alike {
+        let keys = |row: &BTreeMap<String, Value>| -> Vec<String> {
+            row.keys().filter(|key| *key != "speed/waiting_share").cloned().collect()
+        };
+        assert_eq!(keys(a), keys(b), "{what}");
+        for key in a.keys().filter(|key| key.starts_with("loss/")) {
+            let apart = match key.as_str() {
+                // A mean of logits of both signs may be near 0.
+                "loss/adversarial" => (a[key].as_f64().unwrap() - b[key].as_f64().unwrap()).abs(),
+                _ => apart(key, a, b),
+            };
+            assert!(apart <= 1e-5, "{what}: {key} of step {} differs by {apart:e}: {a:?}, {b:?}", a["step"]);
+        }
+    }
+    let (a, b) = (&one[19], &several[19]);
+    let apart = apart("loss/total", a, b);
+    assert!(apart <= 2e-2, "{what}: the last losses differ by {apart:e}: {a:?}, {b:?}");
+}
+
+/// Asserts the same of all figures of the evaluation, which processes share.
+fn assert_same_evaluation(what: &str, one: &Path, several: &Path) {
+    let [one, several] = [one, several].map(|run| rows_with(run, "val/psnr_db").swap_remove(0));
+    assert_eq!(one.keys().collect::<Vec<_>>(), several.keys().collect::<Vec<_>>(), "{what}");
+    for key in one.keys() {
+        assert!(apart(key, &one, &several) < 1e-4, "{what}: {key}: {one:?}, {several:?}");
+    }
+}
+
+#[test]
+fn two_and_three_processes_train_fsq_as_one_does() {
+    let scratch = Scratch::new();
+    trained(&scratch, 1, "one", &[]);
+    for (size, run, args) in
+        [(2, "two", &[][..]), (3, "three", &[]), (2, "parts", &["--set=train.micro_batches=2"])]
+    {
+        trained(&scratch, size, run, args);
+        assert_the_same(run, &scratch.path("one"), &scratch.path(run));
+        // The three validation images are no multiple of two.
+        assert_same_evaluation(run, &scratch.path("one"), &scratch.path(run));
+    }
+    each_process_logs_its_speed(&scratch.path("two"));
+
+    // Gradients that travel rounded are others, but not by much.
+    trained(&scratch, 2, "bf16", &["--set=train.gradients=bf16"]);
+    let [exact, rounded] = ["two", "bf16"].map(|run| rows_with(&scratch.path(run), "loss/total"));
+    let apart: Vec<f64> = exact.iter().zip(&rounded).map(|(a, b)| apart("loss/total", a, b)).collect();
+    assert!(apart.iter().all(|apart| *apart < 1e-2), "{apart:?}");
+    let [exact, rounded] =
+        ["two", "bf16"].map(|run| fs::read(scratch.path(run).join("step-000020/model.safetensors")).unwrap());
+    assert!(exact != rounded, "nothing was rounded");
+}
+
+/// Each process has a log of its own, and the run's log has the speed of all together.
+fn each_process_logs_its_speed(run: &Path) {
+    let own = [0, 1].map(|process| log(&run.join(format!("processes/{process}.jsonl"))));
+    let together = rows_with(run, "loss/total");
+    assert_eq!((own[0].len(), own[1].len()), (together.len(), together.len()));
+    for (i, row) in together.iter().enumerate() {
+        let of = |key: &str| own.each_ref().map(|rows| rows[i][key].as_f64().unwrap());
+        assert!(own.iter().all(|rows| rows[i]["step"] == row["step"]));
+        let [sum, speed] =
+            [of("speed/images_per_sec").iter().sum(), row["speed/images_per_sec"].as_f64().unwrap()];
+        assert!((speed / sum - 1.0).abs() < 1e-6, "{speed} images/s, and {sum} in the processes");
+        assert!(of("speed/waiting_share").iter().all(|share| (0.0..=1.0).contains(share)));
+        assert!((0.0..=1.0).contains(&row["speed/waiting_share"].as_f64().unwrap()));
+    }
+}
+
+#[test]
+fn two_processes_train_codebooks_as_one_does() {
+    let scratch = Scratch::new();
+    for (name, quantizer) in [("vq", VQ), ("residual", RESIDUAL)] {
+        let [one, two] = ["one", "two"].map(|run| format!("{name}-{run}"));
+        trained(&scratch, 1, &one, &["--set", quantizer]);
+        trained(&scratch, 2, &two, &["--set", quantizer]);
+        assert_the_same(name, &scratch.path(&one), &scratch.path(&two));
+    }
+}
+
+#[test]
+fn two_processes_train_against_an_adversary_as_one_does() {
+    let scratch = Scratch::new();
+    for norm in ["batch", "group", "actnorm"] {
+        let [one, two] = ["one", "two"].map(|run| format!("{norm}-{run}"));
+        trained(&scratch, 1, &one, &["--set", &adversary(norm)]);
+        trained(&scratch, 2, &two, &["--set", &adversary(norm)]);
+        assert_the_same(norm, &scratch.path(&one), &scratch.path(&two));
+        let last = rows_with(&scratch.path(&two), "loss/r1");
+        for key in ["loss/discriminator", "loss/lecam", "adversarial/weight"] {
+            assert!(last[0].contains_key(key), "{key}: {last:?}");
+        }
+    }
+}
