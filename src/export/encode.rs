@@ -1,5 +1,6 @@
 //! Runs an export from its options to the end.
 
+use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ use crate::checkpoint::Which;
 use crate::codec::Codec;
 use crate::run::{Opened, Tell, WeightsChoice};
 use crate::train::Signals;
+use crate::world::World;
 use pixtok_base::Misuse;
 use pixtok_images::data::{Classes, SampleSet, Selection, Share};
 use pixtok_tokens::{Division, MadeBy, SideFiles, StatedTokenizer};
@@ -61,7 +63,10 @@ pub struct Written {
 /// stops the export.
 pub fn encode(options: &EncodeOptions, tell: Tell, watch: &mut dyn Watch) -> Result<Encoded> {
     let part = part(options, tell)?;
-    let device = options.compute.start(tell)?;
+    // Processes of a launcher take a device each.
+    let launched = options.part.is_none().then(|| World::apart(|name| env::var(name).ok())).transpose()?;
+    let compute = launched.map_or(options.compute, |world| options.compute.shared(&world));
+    let device = compute.start(tell)?;
     if !device.is_cuda() {
         keep_freed_memory()?;
     }
@@ -328,7 +333,7 @@ fn part(options: &EncodeOptions, tell: Tell) -> Result<Part> {
     if let Some(part) = options.part {
         return Ok(part);
     }
-    let variable = |name: &str| std::env::var(name).ok();
+    let variable = |name: &str| env::var(name).ok();
     match Part::from_environment(variable).map_err(Misuse)? {
         Some((part, launcher)) if part.count > 1 => {
             tell.note(&format!(

@@ -83,7 +83,7 @@ pub fn reconstruct(options: &ReconstructOptions, world: &World, tell: Tell) -> R
         make_folder(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     mark_new_output(&out).with_context(|| format!("cannot write into {}", out.display()))?;
-    let device = options.compute.start(tell.once(world))?;
+    let device = options.compute.shared(world).start(tell.once(world))?;
     let trained = run.open(options.choice, device, tell.once(world))?;
     let codec = trained.codec();
     let factor = trained.tokenizer.side_multiple() as u32;

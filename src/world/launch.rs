@@ -233,6 +233,15 @@ impl Launch {
         self.numbers().ok_or_else(|| self.no_numbers())
     }
 
+    /// The number of this process, which is number `rank` of all, among those of its host.
+    pub(super) fn local_rank_of(
+        &self,
+        rank: u32,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<u32, LaunchError> {
+        self.local_rank(rank, &Environment(&variable))
+    }
+
     /// Whether the processes can know one another. The completions of a Kubernetes job do if its
     /// manifest says where they meet; otherwise each works by itself.
     #[must_use]

@@ -34,7 +34,6 @@ pub(super) struct Joined {
     pub(super) peers: Peers,
     pub(super) timeout: Duration,
     pub(super) restarts: u32,
-    pub(super) local_rank: u32,
     pub(super) on_these_processors: u32,
     reach: Reach,
     /// The number of exchanges through the store so far.
@@ -83,7 +82,6 @@ impl Joined {
             peers,
             timeout,
             restarts: meeting.restarts,
-            local_rank: meeting.local_rank,
             on_these_processors: 1,
             reach: Reach::Address(String::new()),
             exchanges: AtomicU64::new(0),

@@ -34,6 +34,7 @@ const MESSAGE_BYTES: usize = 64 << 20;
 pub struct World {
     rank: u32,
     size: u32,
+    local_rank: u32,
     joined: Option<Arc<Joined>>,
     groups: Option<Arc<Groups>>,
 }
@@ -129,7 +130,7 @@ impl From<TorchError> for WorldError {
     }
 }
 
-static ALONE: World = World { rank: 0, size: 1, joined: None, groups: None };
+static ALONE: World = World { rank: 0, size: 1, local_rank: 0, joined: None, groups: None };
 
 impl World {
     /// A single process.
@@ -149,9 +150,10 @@ impl World {
     /// # Errors
     /// When the launcher's variables contradict each other.
     pub fn apart(variable: impl Fn(&str) -> Option<String>) -> Result<Self, WorldError> {
-        let Some(launch) = Launch::find(variable) else { return Ok(Self::single()) };
+        let Some(launch) = Launch::find(&variable) else { return Ok(Self::single()) };
         let (rank, size) = launch.required_numbers()?;
-        Ok(Self { rank, size, ..Self::single() })
+        let local_rank = launch.local_rank_of(rank, &variable)?;
+        Ok(Self { rank, size, local_rank, ..Self::single() })
     }
 
     /// Meets the other processes of a launch. From then on each of them shows the others that it is
@@ -165,7 +167,7 @@ impl World {
             return Ok(Self::single());
         }
         let joined = Some(Arc::new(Joined::new(meeting, timeout)?));
-        Ok(Self { rank, size, joined, groups: None })
+        Ok(Self { rank, size, local_rank: meeting.local_rank, joined, groups: None })
     }
 
     /// The same world, whose processes can exchange tensors of `device` and of the CPU.
@@ -208,7 +210,7 @@ impl World {
     /// The number of this process among those on its host, counted from 0.
     #[must_use]
     pub fn local_rank(&self) -> u32 {
-        self.joined.as_ref().map_or(0, |joined| joined.local_rank)
+        self.local_rank
     }
 
     /// How often the launcher has started this job again.
