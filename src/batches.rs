@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use pixtok_base::seed::Seed;
-use pixtok_images::data::{self, BatchMemory, Config, Cursor, DataError, Dataset, MemoryError, Share};
+use pixtok_images::data::{
+    self, BatchMemory, Config, Cursor, DataError, Dataset, MemoryError, Share, threads,
+};
 use pixtok_images::picture::Picture;
 use pixtok_torch::{HostBytes, HostRow, SplitBytes, TorchError};
 use tch::{Device, Kind, Tensor};
@@ -54,6 +56,7 @@ impl Loader {
         world: &World,
     ) -> Result<Self, DataError> {
         let (set, memory) = (Arc::clone(&dataset), memory_for(device));
+        let config = &sharing_processors(config, world);
         let batches = data::Loader::train(set, config, batch_size, seed, start, share_of(world), memory)?;
         Ok(Self { dataset, batches })
     }
@@ -72,6 +75,7 @@ impl Loader {
         world: &World,
     ) -> Result<Self, DataError> {
         let (set, memory) = (Arc::clone(&dataset), memory_for(device));
+        let config = &sharing_processors(config, world);
         let batches = data::Loader::eval(set, config, batch_size, max_images, share_of(world), memory)?;
         Ok(Self { dataset, batches })
     }
@@ -87,6 +91,17 @@ impl Loader {
 #[must_use]
 pub fn share_of(world: &World) -> Share {
     Share { rank: world.rank() as usize, size: world.size() as usize }
+}
+
+/// The settings of one of several processes. One decoding thread per core is then a thread per core
+/// that a process has for itself.
+fn sharing_processors(config: &Config, world: &World) -> Config {
+    let sharing = world.on_these_processors() as usize;
+    let workers = match config.workers {
+        0 if sharing > 1 => (threads(0) / sharing).max(1),
+        workers => workers,
+    };
+    Config { workers, ..config.clone() }
 }
 
 fn memory_for(device: Device) -> impl Fn([usize; 4]) -> Result<Memory, MemoryError> + Send + 'static {

@@ -69,14 +69,14 @@ pub struct Config {
     /// To be kept, a picture is resized as a whole rather than only the cropped part, which changes
     /// some values by 1 or 2 of 255 (with the `box` filter by more, where its edge falls on the
     /// centre of a pixel). The values do not depend on whether an image was kept or did not fit.
-    /// falls on the middle of a pixel); they are the same whether an image was kept or did not fit.
     pub cache_gib: f64,
-    /// The memory in GiB that all threads together may use to decode pictures. A thread waits until
-    /// its picture fits; a picture that would not fit even by itself is bad. The memory is computed
-    /// from the number of pixels and the needs of the format: 3 bytes per pixel in most JPEGs, up
-    /// to 11 in PNGs of 16 bits.
+    /// The memory in GiB that all threads of a process together may use to decode pictures. A thread
+    /// waits until its picture fits; a picture that would not fit even by itself is bad. The memory
+    /// is computed from the number of pixels and the needs of the format: 3 bytes per pixel in most
+    /// JPEGs, up to 11 in PNGs of 16 bits.
     pub decode_gib: f64,
-    /// The number of decoding threads; 0 for one per core.
+    /// The number of decoding threads of each process; 0 for one per core, which the processes of a
+    /// host share.
     pub workers: usize,
     /// The number of batches that are kept ready ahead of the consumer.
     pub queue: usize,
