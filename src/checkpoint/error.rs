@@ -19,7 +19,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// A new run was requested in a folder that already holds one.
-    #[error("run folder {} already holds a run; to go on with it: pixtok train --resume {}; for a new one choose another --run", .folder.display(), .folder.display())]
+    #[error("run folder {} already holds a run; to go on with it: pixtok train --resume {} (or --or-resume instead, for jobs that start again); for a new one choose another --run", .folder.display(), .folder.display())]
     Exists {
         /// The run folder.
         folder: PathBuf,

@@ -15,10 +15,13 @@ use pixtok_base::Class;
 pub(super) fn run(args: TrainArgs) -> Result<u8> {
     let (dry_run, print_config) = (args.dry_run, args.print_config);
     let options = options(args);
-    if dry_run {
-        return describe(&options, print_config);
+    let meeting = Launch::meeting_of_process(|name| env::var(name).ok())?;
+    match &meeting {
+        // One of several processes describes the run for all.
+        Some(meeting) if dry_run && meeting.rank > 0 => Ok(0),
+        _ if dry_run => describe(&options, print_config),
+        meeting => train(&options, meeting.as_ref()),
     }
-    train(&options, Launch::meeting_of_process(|name| env::var(name).ok())?.as_ref())
 }
 
 /// Describes the run, and reads its images if that is asked for. The exit code is that of bad

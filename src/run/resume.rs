@@ -117,7 +117,7 @@ impl<R: RunTask> Earlier<R> {
     }
 
     /// Fills in the run's device and thread count if the flags leave them open.
-    pub fn compute(&self, mut compute: Compute, tell: Tell) -> Compute {
+    pub fn compute(&self, mut compute: Compute, world: Option<&World>, tell: Tell) -> Compute {
         let then = self.last_state().map(R::exactness);
         let Some(then) = then.filter(|then| then.machine.device == DeviceKind::Cpu) else { return compute };
         if compute.device == DeviceChoice::Auto {
@@ -125,11 +125,13 @@ impl<R: RunTask> Earlier<R> {
         }
         if compute.threads.is_none() {
             compute.threads = Some(then.threads);
-            let processors = available_parallelism().map_or(1, usize::from);
+            let sharing = world.map_or(1, World::on_these_processors) as usize;
+            let processors = (available_parallelism().map_or(1, usize::from) / sharing).max(1);
             if then.threads > processors as i32 {
+                let each = if sharing > 1 { " for each process" } else { "" };
                 tell.note(&format!(
-                    "going on with the run's {} threads, more than the {processors} processors here; --threads {processors} \
-                     --accept-inexact is faster, and not bit for bit",
+                    "going on with the run's {} threads, more than the {processors} processors here{each}; --threads \
+                     {processors} --accept-inexact is faster, and not bit for bit",
                     then.threads
                 ));
             }

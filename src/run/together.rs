@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Map, Value};
 use toml::Table;
 
@@ -15,10 +15,12 @@ use super::task::RunTask;
 use super::training::run_folder;
 use crate::checkpoint::{RunFolder, RunWriter};
 use crate::config::RootConfig;
-use crate::train::{self, Task, TrainError};
+use crate::train::{self, Task};
 use crate::world::{World, WorldError};
 use pixtok_base::Misuse;
 
+/// Longer values are hashes, and tell nobody anything.
+const SHOWN: usize = 60;
 /// The largest number of differences that an error names.
 const NAMED: usize = 5;
 
@@ -53,11 +55,12 @@ pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
         return Ok(run);
     }
     world.wait_for_the_first()?;
-    RunWriter::beside(path).with_context(|| {
-        format!(
-            "process {} doesn't see the run folder that process 0 created; all processes need a file system that they share",
-            world.rank()
-        )
+    RunWriter::beside(path).map_err(|_| {
+        let (rank, path) = (world.rank(), path.display());
+        let words = format!(
+            "process {rank} doesn't see {path}, which process 0 has created; all processes need a file system that they share"
+        );
+        Misuse(words).into()
     })
 }
 
@@ -81,23 +84,13 @@ pub(super) fn check<R: RunTask>(
     compare("the comparison of settings", &Value::Object(own), world)
 }
 
-/// Refuses processes that see different data, or whatever else the task's state depends on. The
-/// machines may differ, and the times of files, which may be copies on each host's own disk.
+/// Refuses processes that see different data.
 pub(super) fn check_task(task: &impl Task, world: &World) -> Result<()> {
     if world.size() == 1 {
         return Ok(());
     }
-    let mut state = Value::Object(task.state().map_err(|error| TrainError::State(error.into()))?);
-    forget(&mut state, &["machine", "threads", "times"]);
-    compare("the comparison of data", &state, world)
-}
-
-/// Removes the keys `names` at any depth.
-fn forget(value: &mut Value, names: &[&str]) {
-    if let Value::Object(map) = value {
-        map.retain(|key, _| !names.contains(&key.as_str()));
-        map.values_mut().for_each(|value| forget(value, names));
-    }
+    let own = task.sources().into_iter().map(|(name, value)| (name.to_owned(), value.into()));
+    compare("the comparison of data", &Value::Object(own.collect()), world)
 }
 
 /// Refuses settings in words that differ from those of the first process.
@@ -116,11 +109,14 @@ fn compare(what: &str, own: &Value, world: &World) -> Result<()> {
             .into_iter()
             .take(NAMED)
             .map(|(path, [first, other])| {
-                format!("{path} is {first} in process 0 and {other} in process {rank}")
+                if first.len().max(other.len()) > SHOWN {
+                    return format!("{path} in process 0 and in process {rank}");
+                }
+                format!("{path} ({first} in process 0 and {other} in process {rank})")
             })
             .collect();
         return Err(WorldError::Differs(format!(
-            "the processes don't start from the same: {}{more}; give every process the same command, program and files",
+            "the processes don't start from the same; these differ: {}{more}. Give every process the same command, program and files",
             list.join("; ")
         ))
         .into());
@@ -196,8 +192,5 @@ mod tests {
         let named = |path: &str, a: &str, b: &str| (path.to_owned(), [a.to_owned(), b.to_owned()]);
         assert_eq!(found, [named("seed", "1", "absent"), named("train.steps", "5", "6")]);
         assert_eq!(differences(&first, &first, ""), []);
-        let mut state = json!({ "a": { "machine": { "cpu": 1 }, "data": 2 }, "threads": 3 });
-        forget(&mut state, &["machine", "threads"]);
-        assert_eq!(state, json!({ "a": { "data": 2 } }));
     }
 }

@@ -85,7 +85,7 @@ fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell
     let earlier = earlier.transpose()?;
     let (mut config, note) = resolve(options, earlier.as_ref(), dry_run, tell)?;
     let compute = options.compute;
-    let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, tell));
+    let compute = earlier.as_ref().map_or(compute, |run| run.compute(compute, world, tell));
     let compute = world.map_or(compute, |world| compute.shared(world));
     let device = compute.start(tell)?;
     let before = earlier.as_ref().map(|run| run.config.train());
@@ -136,13 +136,13 @@ pub(super) fn train_as<R: RunTask>(
     }
     R::announce(&built, &prepared, options, tell)?;
     let path = run.folder().path().to_owned();
+    let exactness = exactness(&began, device)?;
+    let Ready { task, batches, told_late } = R::task(built, &prepared, exactness, options, &world)?;
+    together::check_task(&task, &world)?;
     if prepared.earlier.is_none() && world.writes() {
         // Written before the logs, so that a folder with logs always has its config.
         write_atomic(&path.join(CONFIG), config_text.as_bytes())?;
     }
-    let exactness = exactness(&began, device)?;
-    let Ready { task, batches, told_late } = R::task(built, &prepared, exactness, options, &world)?;
-    together::check_task(&task, &world)?;
     let trainer = Trainer::new(Parts {
         seed: Seed(prepared.config.seed()),
         train,

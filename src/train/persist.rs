@@ -49,6 +49,19 @@ pub struct Progress {
     pub evaluated: u64,
     /// The place in the data from which training continues.
     pub cursor: Bookmark,
+    /// The number of processes that trained.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub processes: u32,
+}
+
+/// Checkpoints of a single process don't say it.
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(processes: &u32) -> bool {
+    *processes == 1
 }
 
 impl Progress {

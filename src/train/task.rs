@@ -337,6 +337,12 @@ pub trait Task {
         Ok(Map::new())
     }
 
+    /// Hook: what several processes must see alike, besides the config: what it is in words, and a
+    /// hash of it.
+    fn sources(&self) -> Vec<(&'static str, String)> {
+        vec![]
+    }
+
     /// Hook: checks what a run left behind and takes over what [`Task::state`] saved, if there is a
     /// checkpoint. Nothing on disk has changed yet and nothing may change here. Returns what the user
     /// should know.

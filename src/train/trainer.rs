@@ -184,7 +184,8 @@ impl<T: Task> Trainer<T> {
         let saved = loaded.as_ref().map(|loaded| &loaded.snapshot);
         let state = saved.map(|saved| Progress::split(&saved.state)).transpose()?;
         let mut notes = task.resume(state.as_ref().map(|(_, own)| own), run.folder())?;
-        let beginning = || Progress { step: 0, evaluated: 0, cursor: batches.beginning() };
+        let processes = world.size();
+        let beginning = || Progress { step: 0, evaluated: 0, cursor: batches.beginning(), processes };
         let progress = state.map_or_else(beginning, |(progress, _)| progress);
         if let Some(saved) = saved {
             Live { task: &task, groups: &groups, average: average.as_ref() }.restore(saved)?;
@@ -199,7 +200,13 @@ impl<T: Task> Trainer<T> {
             // from is the newest.
             run.retain(train.keep_checkpoints)?;
         }
-        let Progress { step, evaluated, cursor: bookmark } = progress;
+        let Progress { step, evaluated, cursor: bookmark, processes: before } = progress;
+        if before != processes {
+            notes.push(format!(
+                "saved by {before} process(es), goes on with {processes}: the same {} and noise, but sums round differently",
+                T::SAMPLES
+            ));
+        }
         if world.writes() {
             task.prepare(&run)?;
         }
@@ -542,7 +549,8 @@ impl<T: Task> Trainer<T> {
         let step = self.around.step;
         self.batches.share_skipped(&mut self.around)?;
         let cursor = self.bookmark_of_all()?;
-        let progress = Progress { step, evaluated: self.evaluated, cursor };
+        let processes = self.around.world.size();
+        let progress = Progress { step, evaluated: self.evaluated, cursor, processes };
         let live = Live { task: &self.task, groups: &self.groups, average: self.average.as_ref() };
         if let Some(name) = live.not_finite(&self.around.world)? {
             let group = if live.model().contains_key(&name) { 0 } else { self.group_beside(&name) };

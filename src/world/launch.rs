@@ -167,7 +167,7 @@ pub enum LaunchError {
     },
     /// The variables are those that a torchrun in each pod reads.
     #[error(
-        "{variable} is {value:?}, which is for a torchrun in each pod; start `torchrun --no-python pixtok …` \
+        "{variable} is {value:?}, which is for a torchrun in each pod; start `torchrun --no-python -- pixtok …` \
          in the pods instead of pixtok"
     )]
     ForTorchrun {
@@ -627,7 +627,7 @@ mod tests {
             PET_MASTER_ADDR=pixtok-node-0-0.pixtok PET_MASTER_PORT=29500";
         let message = met(pod).unwrap_err().to_string();
         assert!(message.starts_with("PET_MASTER_ADDR is \"pixtok-node-0-0.pixtok\""), "{message}");
-        assert!(message.contains("torchrun --no-python pixtok"), "{message}");
+        assert!(message.contains("torchrun --no-python -- pixtok"), "{message}");
         assert!(is_together(&[("JOB_COMPLETION_INDEX", "1"), ("PET_MASTER_ADDR", "pixtok-node-0-0.pixtok")]));
     }
 

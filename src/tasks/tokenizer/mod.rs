@@ -298,6 +298,17 @@ impl Task for TokenizerTask {
         Map::deserialize(serde_json::to_value(state)?)
     }
 
+    /// Times of files may differ: they may be copies on each host's own disk.
+    fn sources(&self) -> Vec<(&'static str, String)> {
+        let Circumstances { data, val_data, loss_weights, .. } = &self.circumstances;
+        let weights = loss_weights.as_ref().map(|weights| weights.blake3.clone()).unwrap_or_default();
+        vec![
+            ("the training images' names or sizes", data.without_times()),
+            ("the validation images' names or sizes", val_data.without_times()),
+            ("the weights of the loss's network", weights),
+        ]
+    }
+
     fn resume(&mut self, saved: Option<&Value>, run: &RunFolder) -> Result<Vec<String>, TrainError> {
         let mut notes = vec![];
         if let Some(saved) = saved {

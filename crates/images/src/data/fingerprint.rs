@@ -97,6 +97,12 @@ impl Difference {
 }
 
 impl Fingerprint {
+    /// The names and sizes alone: copies of the images have other times.
+    #[must_use]
+    pub fn without_times(&self) -> String {
+        format!("{} {}", self.names, self.sizes.as_deref().unwrap_or_default())
+    }
+
     /// The fingerprint of `count` files, whose metadata `meta` reads. `names` is the hash of their
     /// list.
     pub(super) fn new(
