@@ -183,11 +183,10 @@ impl Joined {
     /// Ends this process's part. The one that serves the store waits until all others have ended
     /// theirs, or are silent.
     pub fn leave(&self, error: Option<&str>) {
-        self.peers.leave(error);
         let key = |rank: u32| format!("goodbye/{rank}");
         // A store that is gone needs no goodbye.
-        let said = self.store.set(&key(self.rank), b"");
-        if !self.serves || said.is_err() {
+        let said = self.peers.leave(error) && self.store.set(&key(self.rank), b"").is_ok();
+        if !self.serves || !said {
             return;
         }
         let deadline = Instant::now() + GOODBYE;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::WorldError;
-use pixtok_torch::Store;
+use pixtok_torch::{Store, TorchError};
 
 /// The time between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
@@ -75,7 +75,8 @@ impl Signs {
             sign.beat += 1;
             serde_json::to_vec(&*sign).unwrap_or_default()
         };
-        store.set(&key(self.rank), &text).is_ok()
+        // Only a question is answered.
+        store.set(&key(self.rank), &text).is_ok() && store.has(&key(self.rank)).is_ok()
     }
 }
 
@@ -113,10 +114,10 @@ impl Peers {
         what.clone_into(&mut own.what);
     }
 
-    /// Notes that this process ends.
-    pub fn leave(&self, error: Option<&str>) {
+    /// Notes that this process ends. Returns whether the store took it.
+    pub fn leave(&self, error: Option<&str>) -> bool {
         self.own.last().ended.get_or_insert_with(|| error.map(str::to_owned));
-        self.own.show();
+        self.own.show()
     }
 
     /// The time that [`Peers::explain`] takes.
@@ -124,12 +125,32 @@ impl Peers {
         3 * self.beat
     }
 
-    /// The last sign of a process; `None` if it has shown none, or the store is gone.
-    fn sign(&self, rank: u32) -> Option<Sign> {
+    /// The last sign of a process; `None` if it has shown none.
+    fn sign(&self, rank: u32) -> Result<Option<Sign>, TorchError> {
         let store = self.own.store();
         // A key that isn't set would be waited for.
-        store.has(&key(rank)).ok().filter(|&has| has)?;
-        serde_json::from_slice(&store.get(&key(rank), REQUEST).ok()?).ok()
+        if !store.has(&key(rank))? {
+            return Ok(None);
+        }
+        Ok(serde_json::from_slice(&store.get(&key(rank), REQUEST)?).ok())
+    }
+
+    /// The last signs of all other processes.
+    fn signs(&self) -> Result<Vec<(u32, Option<Sign>)>, TorchError> {
+        let others = (0..self.size).filter(|&rank| rank != self.rank);
+        others.map(|rank| Ok((rank, self.sign(rank)?))).collect()
+    }
+
+    /// The signs of the others at two times. Those that wait for this process must see that it
+    /// came, so it shows its own first.
+    fn compared(&self) -> Option<Vec<(u32, [Option<Sign>; 2])>> {
+        if !self.own.show() {
+            return None;
+        }
+        let before = self.signs().ok()?;
+        thread::sleep(2 * self.beat);
+        let after = self.signs().ok()?;
+        Some(before.into_iter().zip(after).map(|((rank, a), (_, b))| (rank, [a, b])).collect())
     }
 
     /// Begins to watch whether process `rank` is alive, which it is unless it is silent for `limit`.
@@ -140,18 +161,14 @@ impl Peers {
     /// Finds out which processes are to blame for the failure of the exchange `what`, for which
     /// libtorch gives a `reason`.
     pub fn explain(&self, what: &str, reason: &str) -> WorldError {
-        // Others that wait for this process must see that it came.
-        if !self.own.show() {
-            let gone = "process 0 or its host is gone, which serves the store".to_owned();
+        let Some(compared) = self.compared() else {
+            let gone = "process 0 or its host, which serves the store, is gone or does not answer".to_owned();
             return self.error(what, gone + &in_brackets(reason));
-        }
-        let others = || (0..self.size).filter(|&rank| rank != self.rank);
-        let before: Vec<Option<Sign>> = others().map(|rank| self.sign(rank)).collect();
-        thread::sleep(2 * self.beat);
+        };
         let own = self.own.last().exchanges;
-        let blamed: Vec<(u32, String)> = others()
-            .zip(before)
-            .filter_map(|(rank, before)| Some((rank, blame(before, self.sign(rank), own)?)))
+        let blamed: Vec<(u32, String)> = compared
+            .into_iter()
+            .filter_map(|(rank, [before, after])| Some((rank, blame(before, after, own)?)))
             .collect();
         if blamed.is_empty() {
             return self.error(what, reason.to_owned());
@@ -193,7 +210,8 @@ impl Watch<'_> {
     /// An error if the process has ended because of one, or at all, or has been silent for too long.
     /// To be asked several times in a while.
     pub fn lost(&mut self) -> Option<WorldError> {
-        let sign = self.peers.sign(self.rank);
+        // If the store is gone, the wait itself fails.
+        let sign = self.peers.sign(self.rank).ok().flatten();
         if let Some(Sign { ended: Some(error), .. }) = &sign {
             return Some(self.peers.error_of(&[(self.rank, ending(error.as_deref()))]));
         }

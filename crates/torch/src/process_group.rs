@@ -6,6 +6,9 @@
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use tch::Tensor;
@@ -19,23 +22,52 @@ use super::shim::{
 use super::{TorchError, load_nccl};
 
 /// A connection to the keys and values that all processes share.
-pub struct Store(*mut c_void);
+///
+/// c10d waits for an answer without end, so that a process which is stopped, or a host that is cut
+/// off, would hold up all others if it serves the store. So each request is made in a thread of its
+/// own. If it isn't answered in time, it fails, and so does every later one of its connection.
+#[derive(Debug)]
+pub struct Store {
+    connection: Arc<Connection>,
+    /// The time that an answer may take.
+    patience: Duration,
+    /// Whether an answer didn't come in time. The parts of a store share it.
+    silent: Arc<AtomicBool>,
+}
+
+/// A store of c10d.
+struct Connection(*mut c_void);
 
 // SAFETY: c10d's stores lock a mutex for each request.
-unsafe impl Send for Store {}
+unsafe impl Send for Connection {}
 // SAFETY: the same.
-unsafe impl Sync for Store {}
+unsafe impl Sync for Connection {}
 
-impl fmt::Debug for Store {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Store")
+        f.write_str("Connection")
     }
 }
 
-impl Drop for Store {
+impl Drop for Connection {
     fn drop(&mut self) {
         // SAFETY: the pointer was made by the shim and is freed once.
         unsafe { px_store_free(self.0) };
+    }
+}
+
+/// The result of `work` in a thread of its own; `None` if it takes longer than `limit`. Then it is
+/// left to itself.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, TorchError> + Send + 'static,
+) -> Option<Result<T, TorchError>> {
+    let (done, result) = mpsc::channel();
+    // Nobody may listen any more.
+    let work = move || drop(done.send(work()));
+    match thread::Builder::new().name("pixtok-store".to_owned()).spawn(work) {
+        Ok(_) => result.recv_timeout(limit).ok(),
+        Err(error) => Some(Err(TorchError::Other(format!("cannot start a thread: {error}")))),
     }
 }
 
@@ -55,20 +87,22 @@ fn pointer(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<*mut c_
 }
 
 impl Store {
-    /// Connects to the store at `host` and `port`, and waits for it at most `timeout`. The process
-    /// that `serves` runs it too.
+    /// Connects to the store at `host` and `port`, and waits for it at most `timeout`, and as long
+    /// for each answer. The process that `serves` runs it too.
     ///
     /// # Errors
     /// When nobody serves it in time, or the port is in use.
     pub fn connect(host: &str, port: u16, serves: bool, timeout: Duration) -> Result<Self, TorchError> {
         let host = text(host)?;
-        let made = |out| {
+        let connect = move || {
+            let (port, serves, timeout) = (c_int::from(port), c_int::from(serves), milliseconds(timeout));
             // SAFETY: `host` lives through the call; `out` receives the pointer.
-            unsafe {
-                px_store(host.as_ptr(), c_int::from(port), c_int::from(serves), milliseconds(timeout), out)
-            }
+            pointer(|out| unsafe { px_store(host.as_ptr(), port, serves, timeout, out) }).map(Connection)
         };
-        pointer(made).map(Self)
+        // First it connects, then it asks whether a store is there.
+        let connection =
+            within(timeout.saturating_mul(2), connect).unwrap_or_else(|| Err(no_answer(timeout)))?;
+        Ok(Self { connection: Arc::new(connection), patience: timeout, silent: Arc::default() })
     }
 
     /// The part whose keys start with `prefix`, over the same connection.
@@ -78,7 +112,9 @@ impl Store {
     pub fn part(&self, prefix: &str) -> Result<Self, TorchError> {
         let prefix = text(prefix)?;
         // SAFETY: both pointers are valid through the call.
-        pointer(|out| unsafe { px_store_part(self.0, prefix.as_ptr(), out) }).map(Self)
+        let part = pointer(|out| unsafe { px_store_part(self.connection.0, prefix.as_ptr(), out) })?;
+        let connection = Arc::new(Connection(part));
+        Ok(Self { connection, patience: self.patience, silent: Arc::clone(&self.silent) })
     }
 
     /// A further connection to the same keys. A request that waits holds up all others of its
@@ -87,8 +123,28 @@ impl Store {
     /// # Errors
     /// When the connection can't be made.
     pub fn again(&self) -> Result<Self, TorchError> {
-        // SAFETY: the pointer is valid through the call.
-        pointer(|out| unsafe { px_store_again(self.0, out) }).map(Self)
+        let connect = |store: &Connection| {
+            // SAFETY: the pointer is valid through the call.
+            pointer(|out| unsafe { px_store_again(store.0, out) }).map(Connection)
+        };
+        let connection = Arc::new(self.ask(self.patience, connect)?);
+        Ok(Self { connection, patience: self.patience, silent: Arc::default() })
+    }
+
+    /// Makes a request that is answered within `limit`.
+    fn ask<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        request: impl FnOnce(&Connection) -> Result<T, TorchError> + Send + 'static,
+    ) -> Result<T, TorchError> {
+        if self.silent.load(Ordering::Relaxed) {
+            return Err(no_answer(self.patience));
+        }
+        let connection = Arc::clone(&self.connection);
+        within(limit, move || request(&connection)).unwrap_or_else(|| {
+            self.silent.store(true, Ordering::Relaxed);
+            Err(no_answer(self.patience))
+        })
     }
 
     /// Sets a key.
@@ -96,9 +152,11 @@ impl Store {
     /// # Errors
     /// When the store is gone.
     pub fn set(&self, key: &str, value: &[u8]) -> Result<(), TorchError> {
-        let key = text(key)?;
-        // SAFETY: all pointers are valid through the call, and the store copies the value.
-        check(unsafe { px_store_set(self.0, key.as_ptr(), value.as_ptr(), value.len()) })
+        let (key, value) = (text(key)?, value.to_vec());
+        self.ask(self.patience, move |store| {
+            // SAFETY: all pointers are valid through the call, and the store copies the value.
+            check(unsafe { px_store_set(store.0, key.as_ptr(), value.as_ptr(), value.len()) })
+        })
     }
 
     /// The value of a key; waits until it is set, at most `timeout`.
@@ -107,16 +165,17 @@ impl Store {
     /// When it isn't set in time, or the store is gone.
     pub fn get(&self, key: &str, timeout: Duration) -> Result<Vec<u8>, TorchError> {
         let key = text(key)?;
-        let (mut value, mut size) = (std::ptr::null_mut(), 0);
-        // SAFETY: all pointers are valid through the call.
-        check(unsafe {
-            px_store_get(self.0, key.as_ptr(), milliseconds(timeout), &raw mut value, &raw mut size)
-        })?;
-        // SAFETY: on success the shim gives `size` bytes, which we must free.
-        let bytes = unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) }.to_vec();
-        // SAFETY: the same pointer, which is not used afterwards.
-        unsafe { px_free(value) };
-        Ok(bytes)
+        self.ask(self.patience.saturating_add(timeout), move |store| {
+            let (mut value, mut size) = (std::ptr::null_mut(), 0);
+            let timeout = milliseconds(timeout);
+            // SAFETY: all pointers are valid through the call.
+            check(unsafe { px_store_get(store.0, key.as_ptr(), timeout, &raw mut value, &raw mut size) })?;
+            // SAFETY: on success the shim gives `size` bytes, which we must free.
+            let bytes = unsafe { std::slice::from_raw_parts(value.cast::<u8>(), size) }.to_vec();
+            // SAFETY: the same pointer, which is not used afterwards.
+            unsafe { px_free(value) };
+            Ok(bytes)
+        })
     }
 
     /// Whether a key is set.
@@ -125,11 +184,17 @@ impl Store {
     /// When the store is gone.
     pub fn has(&self, key: &str) -> Result<bool, TorchError> {
         let key = text(key)?;
-        let mut has = 0;
-        // SAFETY: all pointers are valid through the call.
-        check(unsafe { px_store_has(self.0, key.as_ptr(), &raw mut has) })?;
-        Ok(has != 0)
+        self.ask(self.patience, move |store| {
+            let mut has = 0;
+            // SAFETY: all pointers are valid through the call.
+            check(unsafe { px_store_has(store.0, key.as_ptr(), &raw mut has) })?;
+            Ok(has != 0)
+        })
     }
+}
+
+fn no_answer(patience: Duration) -> TorchError {
+    TorchError::Other(format!("the store has not answered for {} s", patience.as_secs()))
 }
 
 /// How the other processes reach this one.
@@ -178,7 +243,7 @@ impl Group {
             // SAFETY: all pointers are valid through the call, and the group keeps the store alive.
             unsafe {
                 px_group_gloo(
-                    store.0,
+                    store.connection.0,
                     rank,
                     size,
                     milliseconds(timeout),
@@ -209,7 +274,9 @@ impl Group {
         let made = |out| {
             let (rank, size) = (rank as c_int, size as c_int);
             // SAFETY: all pointers are valid through the call, and the group keeps the store alive.
-            unsafe { px_nccl_group(store.0, rank, size, milliseconds(timeout), name.as_ptr(), out) }
+            unsafe {
+                px_nccl_group(store.connection.0, rank, size, milliseconds(timeout), name.as_ptr(), out)
+            }
         };
         // SAFETY: the pointer is the one that the shim has just made, and isn't used afterwards.
         pointer(made).map(|backend| Self(unsafe { px_group_of(backend) }))
