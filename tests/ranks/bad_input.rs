@@ -108,6 +108,8 @@ fn processes_that_do_not_meet_say_where() {
     refused(&only(0, free_port(), &run), 1, &["process 1 never came"]);
     let port = free_port();
     refused(&only(1, port, &run), 1, &[&format!("127.0.0.1:{port}"), "within 3 s", "MASTER_ADDR"]);
+    // Something else listens on the port, and answers nothing.
+    refused(&only(1, taken.local_addr().unwrap().port(), &run), 1, &["127.0.0.1", "MASTER_PORT"]);
     assert!(!scratch.path("run").exists());
 }
 

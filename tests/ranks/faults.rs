@@ -17,18 +17,21 @@ fn a_killed_process_is_named_by_the_other() {
         let mut started = endless(&scratch, 60);
         started.signal(killed, "-KILL");
         started.wait_for(left);
-        let who = format!("process {killed}");
+        let who = format!("process {killed} ");
         refused(&started.outputs()[left], 1, &[&format!("process {left} stopped in"), &who]);
     }
 }
 
 #[test]
 fn a_stalled_process_is_named_by_the_other() {
-    let scratch = Scratch::new();
-    let mut started = endless(&scratch, 6);
-    started.signal(1, "-STOP");
-    // Not before the time-out, and long before the default one.
-    started.wait_for(0);
-    started.signal(1, "-KILL");
-    refused(&started.outputs()[0], 1, &["process 0 stopped in", "process 1 "]);
+    for (stalled, left) in [(1, 0), (0, 1)] {
+        let scratch = Scratch::new();
+        let mut started = endless(&scratch, 6);
+        started.signal(stalled, "-STOP");
+        // Not before the time-out, and long before the default one.
+        started.wait_for(left);
+        started.signal(stalled, "-KILL");
+        let who = format!("process {stalled} ");
+        refused(&started.outputs()[left], 1, &[&format!("process {left} stopped in"), &who]);
+    }
 }
