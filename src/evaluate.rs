@@ -134,15 +134,15 @@ pub enum EvaluateError {
     #[error(transparent)]
     World(#[from] WorldError),
     /// Another process could not evaluate its share.
-    #[error("the evaluation failed in process {rank} of {size}, counted from 0, whose own message says why")]
+    #[error("the evaluation failed in process {rank} of {size}; the message of that process says why")]
     Elsewhere {
-        /// The number of that process.
+        /// The rank of that process.
         rank: u32,
         /// How many there are.
         size: u32,
     },
     /// What a process sent to the others cannot be read.
-    #[error("what a process told the others cannot be read")]
+    #[error("what a process sent to the others cannot be read")]
     Told(#[from] serde_json::Error),
 }
 
@@ -214,9 +214,8 @@ pub struct Options {
     pub world: World,
 }
 
-/// Evaluates all images of `subject` once, without gradients. Several processes evaluate a share
-/// each and exchange what they found at the end, not while they work, so that their shares may
-/// differ in length.
+/// Evaluates all images of `subject` once, without gradients. Each of several processes evaluates a
+/// share. They exchange their results only at the end, so their shares may differ in length.
 ///
 /// # Errors
 /// See [`EvaluateError`].

@@ -13,7 +13,7 @@ pub(super) fn run(args: CompareArgs) -> Result<u8> {
     if let Some((launcher, _, size)) = launched() {
         return Err(Misuse(format!(
             "{launcher} started {size} processes, and each would run the whole comparison; start `pixtok \
-             compare` by itself: --devices spreads its arms over devices"
+             compare` without a launcher: --devices spreads its arms over devices"
         ))
         .into());
     }

@@ -11,8 +11,8 @@ use crate::run::WeightsChoice;
 pub(super) fn run(args: DecodeArgs) -> Result<()> {
     if let Some((launcher, 0, size)) = launched() {
         tell().say(&format!(
-            "{launcher} started {size} processes, and each decodes everything that it is given; start one, \
-             or give each its own --tokens and --out"
+            "{launcher} started {size} processes, and each decodes all tokens that it is given; start one \
+             process, or give each its own --tokens and --out"
         ));
     }
     let DecodeArgs { checkpoint, weights, precision, .. } = args;

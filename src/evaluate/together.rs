@@ -1,8 +1,8 @@
-//! The shares of several processes as one evaluation: what each of them found comes to all of them,
-//! in the order of the data set, so that all figures are those of a single process.
+//! Joins the shares of several processes into one evaluation: every process gets the results of
+//! all, in the order of the data set, so that all figures are those of a single process.
 //!
-//! Processes have different numbers of batches, perhaps none, so they exchange nothing before each
-//! has finished its share; and then all of them exchange the same things in the same order.
+//! Processes have different numbers of batches, perhaps none. So they exchange nothing before each
+//! has finished its share, and then make the same exchanges in the same order.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,11 +19,11 @@ use pixtok_images::picture::Picture;
 use pixtok_torch::catching;
 
 /// Does this process's `work`, and returns its result once every process has finished its own. If
-/// one failed, it returns its own error and the others one that names it, so that none waits for
-/// what another will never send.
+/// one fails, it returns its own error, and the others return an error that names it. So none waits
+/// for what another will never send.
 ///
 /// # Errors
-/// That of this process; [`EvaluateError::Elsewhere`]; when the processes lost one another.
+/// That of `work`; [`EvaluateError::Elsewhere`]; [`WorldError`].
 pub fn together<T, E: From<EvaluateError>>(
     world: &World,
     work: impl FnOnce() -> Result<T, E>,
@@ -31,7 +31,7 @@ pub fn together<T, E: From<EvaluateError>>(
     if world.size() == 1 {
         return work();
     }
-    // The others must hear of a lack of memory, too.
+    // The others must hear of a lack of memory too.
     let own = catching(work).unwrap_or_else(|error| Err(EvaluateError::from(error).into()));
     let failed = world
         .wait_for_all()
@@ -54,7 +54,7 @@ pub(super) struct Shown {
     pub reconstruction: Picture,
 }
 
-/// What a process found in its share, apart from sums.
+/// The results of a process's share, apart from sums.
 #[derive(Debug)]
 pub(super) struct Found {
     /// The values of each image.
@@ -67,7 +67,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// What all processes found, in the order of the data set.
+    /// The results of all processes, in the order of the data set.
     ///
     /// # Errors
     /// When the processes can't exchange it.
@@ -92,7 +92,7 @@ impl Found {
     }
 }
 
-/// What a process tells the others in words: a line of JSON.
+/// The text that a process sends to the others: a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Told {
     bad: Vec<BadSample>,
@@ -115,7 +115,7 @@ fn lines_of(text: &[u8]) -> serde_json::Result<Vec<Told>> {
 }
 
 /// All bad images, and for each of the `columns` metrics the first reason why images have no value,
-/// with the number of all that have none.
+/// with the number of images that have none.
 fn joined(told: Vec<Told>, columns: usize) -> (Vec<BadSample>, Vec<Option<(Absent, usize)>>) {
     let mut absent: Vec<Option<(Absent, usize)>> = vec![None; columns];
     let mut bad = vec![];
@@ -159,7 +159,7 @@ fn in_order(rows: &[f64], columns: usize) -> (Vec<usize>, Vec<Vec<f64>>) {
     (indices, (0..columns).map(column).collect())
 }
 
-/// Images that are shown as bytes: of each its index, width and height, and both pictures.
+/// Images that are shown, as bytes: for each its index, width and height, and both pictures.
 fn bytes_of(shown: &[Shown]) -> Vec<u8> {
     let mut bytes = vec![];
     for Shown { index, original, reconstruction } in shown {
@@ -230,7 +230,7 @@ mod tests {
         assert_eq!(together(&world, || Ok::<_, EvaluateError>(7)).unwrap(), 7);
         assert!(matches!(together(&world, failed), Err(EvaluateError::NoImages(_))));
         let words = EvaluateError::Elsewhere { rank: 2, size: 4 }.to_string();
-        assert!(words.contains("process 2 of 4") && words.contains("counted from 0"), "{words}");
+        assert!(words.contains("process 2 of 4"), "{words}");
     }
 
     /// Of the images 0 to 4, image 3 is bad. The second process has none, as with few images.

@@ -63,7 +63,7 @@ pub fn reconstruct(options: &ReconstructOptions, world: &World, tell: Tell) -> R
     let run = Run::find(&options.tokenizer)?;
     if options.sheet.is_some() && world.size() > 1 {
         return Err(Misuse(format!(
-            "--sheet shows images of the whole folder, and each of these {} processes reconstructs a part of them; \
+            "--sheet shows images of the whole folder, but each of the {} processes reconstructs only a part of them; \
              leave it out, or start a single process",
             world.size()
         ))
@@ -166,8 +166,8 @@ fn words(world: &World, written: usize, total: usize, out: &Path) -> String {
     if world.size() == 1 {
         return format!("{written} reconstruction(s) in {out}\n");
     }
-    let (number, size) = (world.rank() + 1, world.size());
-    format!("process {number} of {size}: {written} of {total} images in {out}\n")
+    let (rank, size) = (world.rank(), world.size());
+    format!("process {rank} of {size}: {written} of {total} images in {out}\n")
 }
 
 /// The source and the output of each image. Checks that no file is written twice or over an image.

@@ -1,5 +1,5 @@
-//! What the program that started this process says of it: its number, the number of processes, and
-//! where they meet. Only environment variables are read, so that no MPI is linked.
+//! What the launcher says about this process: its rank, the number of processes, and where they
+//! meet. Only environment variables are read, so pixtok does not link MPI.
 
 mod hostlist;
 
@@ -12,21 +12,21 @@ use pixtok_base::{Class, Classified};
 /// Kubernetes sets only the index of a completion; the job's manifest has to set the number.
 pub(super) const KUBERNETES: &str = "an indexed Kubernetes job";
 
-/// RANK and WORLD_SIZE without what torchrun sets beside them: by hand, or by a PyTorchJob.
+/// RANK and WORLD_SIZE without torchrun's other variables: set by hand, or by a PyTorchJob.
 const BY_HAND: &str = "an environment with RANK";
 
-/// The port where neither MASTER_PORT nor a job's id says one. It is torchrun's default too.
+/// The port if neither MASTER_PORT nor a job's id determines one. It is torchrun's default too.
 const DEFAULT_PORT: u16 = 29_500;
 
-/// The ports that ids of jobs lead to: 20000 to 29490. They lie below those that Linux gives to
-/// outgoing connections (32768 and above). Their number is a prime, so that ids which differ in
-/// their last digits have different ports.
+/// The ports that are computed from the ids of jobs: the first, and how many. 20000 to 29490 lie
+/// below those that Linux gives to outgoing connections (32768 and above). Their number is a prime,
+/// so that ids which differ in their last digits have different ports.
 const JOB_PORTS: (u16, u32) = (20_000, 9_491);
 
-/// The host of processes that all run on one.
+/// The address of process 0 if all processes run on one host.
 const LOOPBACK: &str = "127.0.0.1";
 
-/// Whose variables a process has.
+/// Whose variables a process has in its environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// torchrun, PyTorchJob, or RANK and WORLD_SIZE set by hand.
@@ -41,8 +41,9 @@ enum Kind {
     Indexed,
 }
 
-/// The environment variables with a process's number and the number of processes, by launcher.
-/// A step of an interactive Slurm job has the job's SLURM_NTASKS, so its own number comes first.
+/// The environment variables with the rank of a process and the number of processes, by launcher.
+/// In a step of an interactive Slurm job, SLURM_NTASKS is the job's, so the step's variable comes
+/// first.
 const LAUNCHERS: [(Kind, &str, &str, &str); 6] = [
     (Kind::Rank, "torchrun", "RANK", "WORLD_SIZE"),
     (Kind::OpenMpi, "mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -52,12 +53,12 @@ const LAUNCHERS: [(Kind, &str, &str, &str); 6] = [
     (Kind::Indexed, KUBERNETES, "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"),
 ];
 
-/// What a launcher says of this process. The texts are as its variables have them.
+/// What a launcher says about this process, with the values as they are in the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Launch {
     /// The name of the launcher.
     pub launcher: &'static str,
-    /// The variable with the process's number, and its value.
+    /// The variable with the process's rank, and its value.
     pub index: (&'static str, String),
     /// The variable with the number of processes, and its value, if it is set.
     pub count: (&'static str, Option<String>),
@@ -69,13 +70,12 @@ pub struct Launch {
 pub struct Meeting {
     /// The name of the launcher.
     pub launcher: &'static str,
-    /// The number of this process, from 0.
+    /// The rank of this process: its number, counted from 0.
     pub rank: u32,
     /// The number of processes, at least 1.
     pub size: u32,
-    /// The number of this process among those of its host, from 0. It says which CUDA device the
-    /// process takes, modulo the devices that it sees: it may see only its own, and where nothing
-    /// says this number, it is the rank.
+    /// The rank of this process on its host; `rank` if the launcher doesn't say it. It chooses the
+    /// CUDA device, modulo the number of devices that the process sees, which may be one.
     pub local_rank: u32,
     /// The host of process 0, as a name or an address.
     pub host: String,
@@ -85,15 +85,15 @@ pub struct Meeting {
     /// a client too. Such a store outlives the processes, and keeps their keys when they are started
     /// again.
     pub served: bool,
-    /// How often the launcher has started this process again. torchrun on several hosts counts on
-    /// each by itself, so that the processes may disagree.
+    /// How often the launcher has restarted this process. On several hosts, torchrun counts
+    /// separately on each, so the processes may disagree.
     pub restarts: u32,
-    /// A name for the keys of this start. It is the same in all processes. It differs from an
-    /// earlier start's, except under torchrun on several hosts, which says nothing that does both.
+    /// A name for this start's keys in the store, the same in all processes. It differs from that
+    /// of an earlier start, except under torchrun on several hosts, which has no such value.
     pub name: String,
 }
 
-/// What a launcher says of its processes makes no meeting.
+/// The launcher's variables don't say where the processes meet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
     /// The number of processes is unknown.
@@ -108,7 +108,7 @@ pub enum LaunchError {
         /// The variable with the number of processes.
         count: &'static str,
     },
-    /// The process's number and the number of processes don't fit.
+    /// The rank of the process does not fit the number of processes.
     #[error("{index} is {own:?} and {count} is {all:?}; {index} must be a number from 0 to {count} - 1")]
     NoProcess {
         /// The variable with the process's number.
@@ -130,22 +130,25 @@ pub enum LaunchError {
         /// How to set it.
         remedy: &'static str,
     },
-    /// The port is none.
-    #[error("MASTER_PORT is {value:?}, which is no port; set it to a number from 1 to 65535")]
+    /// MASTER_PORT is not a port.
+    #[error("MASTER_PORT is {value:?}, which is not a port; set it to a number from 1 to 65535")]
     NoPort {
         /// The variable's value.
         value: String,
     },
-    /// A variable with a number has something else.
-    #[error("{variable} is {value:?}, which is no number; correct it, or unset it")]
+    /// A variable that must be a number is not.
+    #[error("{variable} is {value:?}, which is not a number; correct it, or unset it")]
     NoNumber {
         /// The variable.
         variable: &'static str,
         /// Its value.
         value: String,
     },
-    /// No host can be read in a list of hosts.
-    #[error("{variable} is {value:?}, in which no host can be read; set MASTER_ADDR to the host of task 0")]
+    /// A list of hosts can't be parsed.
+    #[error(
+        "{variable} is {value:?}, which can't be read as a list of hosts; set MASTER_ADDR to the host of \
+         task 0"
+    )]
     NoNodes {
         /// The variable.
         variable: &'static str,
@@ -154,7 +157,7 @@ pub enum LaunchError {
     },
     /// Process 0 isn't where the others look for it.
     #[error(
-        "task 0 runs on {here}, and the others look for it on {first}, the first host of {variable}; \
+        "task 0 runs on {here}, but the others look for it on {first}, the first host of {variable}; \
          set MASTER_ADDR to {here} before srun"
     )]
     OtherNode {
@@ -167,8 +170,8 @@ pub enum LaunchError {
     },
     /// The variables are those that a torchrun in each pod reads.
     #[error(
-        "{variable} is {value:?}, which is for a torchrun in each pod; start `torchrun --no-python -- pixtok …` \
-         in the pods instead of pixtok"
+        "{variable} is {value:?}, which is meant for a torchrun in each pod; in the pods, start \
+         `torchrun --no-python -- pixtok …` instead of pixtok"
     )]
     ForTorchrun {
         /// The variable.
@@ -185,17 +188,16 @@ impl Classified for LaunchError {
 }
 
 impl Launch {
-    /// Reads what the launcher of this process says in its environment. `variable` looks a variable
-    /// up.
+    /// Finds the launcher of this process by its variables. `variable` looks one up.
     #[must_use]
     pub fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let in_step = variable("SLURM_STEP_ID").is_some();
         LAUNCHERS.into_iter().find_map(|(kind, launcher, index, count)| {
             let own = variable(index)?;
             let other = match kind {
-                // A batch script itself has the numbers of its job, but it runs only once.
+                // A batch script has these variables of its job too, but it is a single process.
                 Kind::Slurm => !in_step && variable("SLURM_JOB_ID").is_some(),
-                // `srun --mpi=pmi2` sets these numbers too; only Hydra also numbers those of a host.
+                // `srun --mpi=pmi2` sets these variables too; only Hydra sets the rank on the host.
                 Kind::Hydra => in_step && variable("MPI_LOCALRANKID").is_none(),
                 Kind::Rank | Kind::OpenMpi | Kind::Indexed => false,
             };
@@ -203,21 +205,21 @@ impl Launch {
                 return None;
             }
             let all = variable(count);
-            // Some clusters' shells set the index in a single process too.
+            // The shells of some clusters set the rank in a single process too.
             let known = all.is_some() || kind == Kind::Indexed;
             known.then_some(Self { launcher, index: (index, own), count: (count, all), kind })
         })
     }
 
-    /// The process's number and the number of processes; `None` if they don't fit or aren't set.
+    /// The rank and the number of processes; `None` if one is missing or they don't fit.
     #[must_use]
     pub fn numbers(&self) -> Option<(u32, u32)> {
         let (index, count) = (self.index.1.trim().parse().ok()?, self.count.1.as_ref()?.trim().parse().ok()?);
         (index < count).then_some((index, count))
     }
 
-    /// Where the processes meet that a launcher started, if it did; `None` if they don't know one
-    /// another.
+    /// Where the processes of this launch meet; `None` if no launcher started this process, or if
+    /// its processes work separately.
     ///
     /// # Errors
     /// The same as [`Launch::meeting`].
@@ -228,12 +230,12 @@ impl Launch {
         launch.map(|launch| launch.meeting(&variable)).transpose()
     }
 
-    /// [`Launch::numbers`], or what is wrong with them.
+    /// The same as [`Launch::numbers`], or the error.
     pub(super) fn required_numbers(&self) -> Result<(u32, u32), LaunchError> {
         self.numbers().ok_or_else(|| self.no_numbers())
     }
 
-    /// The number of this process, which is number `rank` of all, among those of its host.
+    /// The rank on its host of this process, which has the given `rank` among all.
     pub(super) fn local_rank_of(
         &self,
         rank: u32,
@@ -242,8 +244,8 @@ impl Launch {
         self.local_rank(rank, &Environment(&variable))
     }
 
-    /// Whether the processes can know one another. The completions of a Kubernetes job do if its
-    /// manifest says where they meet; otherwise each works by itself.
+    /// Whether the processes can find each other. The pods of an indexed Kubernetes job can if its
+    /// manifest says where they meet.
     #[must_use]
     pub fn is_together(&self, variable: impl Fn(&str) -> Option<String>) -> bool {
         let environment = Environment(&variable);
@@ -252,8 +254,8 @@ impl Launch {
         self.kind != Kind::Indexed || meets("MASTER_ADDR") || meets("PET_MASTER_ADDR")
     }
 
-    /// Where the processes meet. A process alone has a meeting too, at which nobody else comes.
-    /// `variable` looks a variable up.
+    /// Where the processes meet. A launch of a single process has a meeting too. `variable` looks a
+    /// variable up.
     ///
     /// # Errors
     /// [`LaunchError`] names the variable that is missing or wrong.
@@ -289,14 +291,14 @@ impl Launch {
         })
     }
 
-    /// The launcher, told apart from an environment that only has the same numbers.
+    /// The launcher's name. Without torchrun's own variables, RANK was set by hand or by an operator.
     fn started_by(&self, environment: &Environment<'_>) -> &'static str {
         let by_hand = self.kind == Kind::Rank && environment.text("TORCHELASTIC_RUN_ID").is_none();
         if by_hand { BY_HAND } else { self.launcher }
     }
 
-    /// Refuses pods whose variables only a torchrun in each of them can use: their numbers are those
-    /// of pods, or there are none.
+    /// Refuses pods whose variables are meant for a torchrun in each: they number the pods, not the
+    /// processes.
     fn check_pods(&self, environment: &Environment<'_>) -> Result<(), LaunchError> {
         let variable = match self.kind {
             Kind::Indexed if environment.text("MASTER_ADDR").is_none() => "PET_MASTER_ADDR",
@@ -320,7 +322,7 @@ impl Launch {
         }
     }
 
-    /// What all processes of this launch have in common, and no other launch has.
+    /// An id that is the same in all processes of this launch, and in no other launch.
     fn id(&self, environment: &Environment<'_>) -> Option<String> {
         let job = || environment.text("SLURM_JOB_ID");
         match self.kind {
@@ -339,7 +341,7 @@ impl Launch {
             Kind::OpenMpi => "OMPI_COMM_WORLD_LOCAL_RANK",
             Kind::Hydra => "MPI_LOCALRANKID",
             Kind::Slurm => "SLURM_LOCALID",
-            // A pod has one process, and devices of its own.
+            // A pod has one process, and its own devices.
             Kind::Indexed => return Ok(0),
         };
         Ok(environment.number(variable)?.unwrap_or(rank))
@@ -362,8 +364,8 @@ impl Launch {
         let remedy = match self.kind {
             Kind::Slurm => return first_node(rank, environment),
             Kind::Rank => "set it to the host of process 0, and MASTER_PORT to a free port there",
-            // The addresses among their variables are those of daemons: of mpirun's own host, which
-            // may have no process, or of each process's host.
+            // The addresses in their variables belong to daemons: on mpirun's own host, which may
+            // have no process, or on each process's host.
             Kind::OpenMpi => "give mpirun -x MASTER_ADDR=HOST -x MASTER_PORT=PORT with the host of process 0",
             Kind::Hydra => {
                 "give mpiexec -genv MASTER_ADDR HOST -genv MASTER_PORT PORT with the host of process 0"
@@ -374,8 +376,8 @@ impl Launch {
     }
 }
 
-/// The first host of a Slurm step, which has task 0 unless tasks are dealt in another order.
-/// SLURM_LAUNCH_NODE_IPADDR is no help: it is the host where srun itself runs, often a login node.
+/// The first host of a Slurm step, which has task 0 unless tasks are distributed differently.
+/// SLURM_LAUNCH_NODE_IPADDR is not used: srun itself runs there, often on a login node.
 fn first_node(rank: u32, environment: &Environment<'_>) -> Result<String, LaunchError> {
     let lists = ["SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"];
     let list = lists.into_iter().find_map(|name| Some((name, environment.text(name)?)));
@@ -387,18 +389,18 @@ fn first_node(rank: u32, environment: &Environment<'_>) -> Result<String, Launch
     }
 }
 
-/// The port that a job's id leads to.
+/// The port for a job's id.
 fn port_of(id: &str) -> u16 {
     let (first, count) = JOB_PORTS;
     let place = id.bytes().fold(0, |place, byte| (place * 31 + u32::from(byte)) % count);
     first + place as u16
 }
 
-/// The environment of this process, by the function that looks a variable up.
+/// The environment of this process, as a function that looks a variable up.
 struct Environment<'a>(&'a dyn Fn(&str) -> Option<String>);
 
 impl Environment<'_> {
-    /// The value of a variable; `None` if it is empty too.
+    /// The value of a variable; `None` if it is not set or empty.
     fn text(&self, name: &str) -> Option<String> {
         (self.0)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
@@ -431,7 +433,7 @@ mod tests {
         Launch::find(variable).unwrap().is_together(variable)
     }
 
-    /// The meeting of processes that no launcher starts again.
+    /// The meeting of processes that no launcher restarts.
     fn meeting(launcher: &'static str, rank: u32, size: u32, local_rank: u32, at: (&str, u16)) -> Meeting {
         Meeting {
             launcher,
@@ -463,13 +465,13 @@ mod tests {
         assert_eq!(met(TORCHRUN), Ok(expected.clone()));
         let own_store = TORCHRUN.replace("STORE=True", "STORE=False");
         assert_eq!(met(&own_store), Ok(Meeting { served: false, ..expected.clone() }));
-        // A batch job that was started again leaves its own count.
+        // A restarted batch job has a count of its own.
         assert_eq!(met(&format!("SLURM_RESTART_COUNT=4 {TORCHRUN}")), Ok(expected));
     }
 
     #[test]
     fn torchrun_on_two_hosts_has_one_name_whatever_each_host_counts() {
-        // The second start of both, as seen: only the agent whose own process failed counted it.
+        // As seen in the second start: only the agent whose own process failed has counted it.
         let [first, second] = [("0", "0"), ("1", "1")].map(|(rank, restarts)| {
             met(&format!(
                 "GROUP_RANK={rank} GROUP_WORLD_SIZE=2 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=10.0.0.1 \
@@ -504,7 +506,10 @@ mod tests {
         assert_eq!(met(PYTORCHJOB), Ok(expected));
         let several = PYTORCHJOB.replace("PER_NODE=auto", "PER_NODE=2");
         assert!(
-            met(&several).unwrap_err().to_string().starts_with("PET_NPROC_PER_NODE is \"2\", which is for")
+            met(&several)
+                .unwrap_err()
+                .to_string()
+                .starts_with("PET_NPROC_PER_NODE is \"2\", which is meant for")
         );
         assert!(met(&format!("LOCAL_RANK=0 {several}")).is_ok());
     }
@@ -558,7 +563,7 @@ mod tests {
         let first = SRUN.replace("SLURM_PROCID=2", "SLURM_PROCID=0");
         let message = met(&first).unwrap_err().to_string();
         assert!(
-            message.starts_with("task 0 runs on node005, and the others look for it on node003"),
+            message.starts_with("task 0 runs on node005, but the others look for it on node003"),
             "{message}"
         );
         assert!(message.ends_with("set MASTER_ADDR to node005 before srun"), "{message}");

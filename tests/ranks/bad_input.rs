@@ -120,7 +120,7 @@ fn variables_that_make_no_sense_are_named() {
     for (name, value, parts) in [
         ("RANK", "2", ["RANK is \"2\"", "WORLD_SIZE is \"2\""]),
         ("WORLD_SIZE", "two", ["RANK is \"0\"", "WORLD_SIZE is \"two\""]),
-        ("LOCAL_RANK", "x", ["LOCAL_RANK is \"x\"", "no number"]),
+        ("LOCAL_RANK", "x", ["LOCAL_RANK is \"x\"", "not a number"]),
         ("MASTER_PORT", "0", ["MASTER_PORT is \"0\"", "1 to 65535"]),
         ("MASTER_ADDR", "", ["MASTER_ADDR is not set", "2 processes"]),
     ] {
