@@ -106,7 +106,7 @@ fn make_room(own: &mut [Statistic], world: &World) -> Result<(), WorldError> {
         match statistic {
             Statistic::Sum { .. } => {}
             Statistic::Pool { keys, vectors, capacity, .. } => {
-                // Each process has as many images, so as many vectors.
+                // Each process has the same number of images, and so of vectors.
                 let (all, _) = smallest(&world.gather_as_many(keys)?, *capacity);
                 *vectors = at_places_of(&all, keys, vectors);
                 *keys = all;
@@ -117,7 +117,7 @@ fn make_room(own: &mut [Statistic], world: &World) -> Result<(), WorldError> {
     Ok(())
 }
 
-/// What is to be added up over the processes.
+/// The tensors to add up over the processes.
 fn addends(own: &mut [Statistic]) -> Vec<&mut Tensor> {
     own.iter_mut()
         .flat_map(|statistic| match statistic {

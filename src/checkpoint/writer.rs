@@ -14,11 +14,11 @@ use super::snapshot::Snapshot;
 use super::which::step_name;
 use pixtok_base::paths::{make_folder, mark_output};
 
-/// A run folder that this process has locked, or that the first of several processes has.
+/// A run folder that this process has locked, or that process 0 of several has.
 #[derive(Debug)]
 pub struct RunWriter {
     folder: RunFolder,
-    /// None in a process that leaves all writing to the first.
+    /// None in a process that leaves all writing to process 0.
     _lock: Option<Lock>,
 }
 
@@ -59,7 +59,7 @@ impl RunWriter {
         Ok(run)
     }
 
-    /// The folder of a process that leaves all writing to the first of several, which has created or
+    /// The folder as seen by a process that leaves all writing to process 0, which has created or
     /// locked it.
     ///
     /// # Errors

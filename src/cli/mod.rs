@@ -184,10 +184,10 @@ pub struct TrainArgs {
     /// data.train, optimizer.lr, optimizer.clip_norm and others).
     #[arg(long, value_name = "RUN", help_heading = RUN)]
     pub resume: Option<PathBuf>,
-    /// Go on with the run if its folder has one already, start it otherwise
+    /// Resume the run if its folder has one already, start it otherwise
     ///
-    /// For jobs that are started again by themselves with the same command. A run that was stopped
-    /// before its first checkpoint starts over. A restart by torchrun does this by itself.
+    /// For jobs that restart automatically with the same command. A run that was stopped before its
+    /// first checkpoint starts over. A restart by torchrun resumes without this flag.
     #[arg(long, conflicts_with = "resume", help_heading = RUN)]
     pub or_resume: bool,
     /// With --resume: start over if the run has no complete checkpoint

@@ -112,9 +112,9 @@ pub struct EncodeArgs {
     /// Encode only part I of N, counted from 0 [default: by the launcher]
     ///
     /// If there are at least N tars or Parquet files, a part is whole files: file i, in the order
-    /// of their names, belongs to part i modulo N. Otherwise the key of an image decides. Without
-    /// the flag, the environment of torchrun, srun, mpirun or an indexed Kubernetes job tells the
-    /// part; otherwise everything is encoded.
+    /// of their names, belongs to part i modulo N. With fewer files, the keys of the images decide.
+    /// Without the flag, each process of torchrun, srun, mpirun or an indexed Kubernetes job takes
+    /// one part; a process that no launcher started encodes everything.
     #[arg(long, value_name = "I/N", help_heading = JOB)]
     pub shard: Option<Part>,
     /// Images per batch [default: the config's eval.batch_size]

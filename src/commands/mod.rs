@@ -62,8 +62,8 @@ pub fn report(error: &anyhow::Error) {
     let _ = writeln!(io::stderr().lock(), "error: {error:#}");
 }
 
-/// The number of this process and the number of processes, if a launcher started several, with the
-/// launcher's name.
+/// The launcher's name, the rank of this process and the number of processes, if a launcher started
+/// several.
 fn launched() -> Option<(&'static str, u32, u32)> {
     let launch = Launch::find(|name| env::var(name).ok())?;
     let (rank, size) = launch.numbers()?;

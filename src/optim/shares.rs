@@ -22,7 +22,7 @@ const COLLECTED_BYTES: usize = 64 << 20;
 /// How the processes share the state of the optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sharing {
-    /// The number of this process among those that divide the state.
+    /// The rank of this process among those that divide the state.
     rank: u32,
     /// Their number; 1 if each process keeps the whole state.
     size: u32,
@@ -32,7 +32,7 @@ impl Sharing {
     /// Each process keeps the whole state.
     pub const WHOLE: Self = Self { rank: 0, size: 1 };
 
-    /// `size` processes divide the state among them, and this is number `rank`.
+    /// `size` processes divide the state among them, and this is process `rank`.
     #[must_use]
     pub fn divided(rank: u32, size: u32) -> Self {
         Self { rank, size }
@@ -98,7 +98,7 @@ fn owners(sizes: &[i64], processes: u32) -> Vec<u32> {
     let mut loads = vec![0i64; processes as usize];
     let mut owners = vec![0; sizes.len()];
     for i in largest_first {
-        // The first of equals.
+        // Of equally loaded processes, the first.
         let least = (0..loads.len()).min_by_key(|&process| loads[process]).unwrap_or_default();
         loads[least] += sizes[i];
         owners[i] = least as u32;

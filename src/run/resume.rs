@@ -29,13 +29,13 @@ pub(super) struct Earlier<R: RunTask> {
     /// The state of the checkpoint to resume from, or else of the newest one whose state can be
     /// read; none if there is none.
     state: Option<(Progress, R::State)>,
-    /// This process's hold on it; absent in a dry run.
+    /// This process's access to the folder; absent in a dry run.
     writer: Option<RunWriter>,
     resumed: Resumed,
 }
 
 impl<R: RunTask> Earlier<R> {
-    /// Reads the run's config and state. Of several processes only the first takes the lock. A dry
+    /// Reads the run's config and state. Of several processes only process 0 takes the lock. A dry
     /// run has no `world`, takes no lock and changes nothing.
     pub fn open(path: &Path, world: Option<&World>) -> Result<Self> {
         let run = Run::find(path)?;

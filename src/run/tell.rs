@@ -36,8 +36,8 @@ impl<'a> Tell<'a> {
         Self { begin: Some(begin), ..self }
     }
 
-    /// The same in the process that writes, and silent in the others: for what every process of
-    /// `world` would say alike.
+    /// The same in the process that writes, and silent in the others: for messages that are the same
+    /// in every process of `world`.
     #[must_use]
     pub fn once(self, world: &World) -> Self {
         if world.writes() { self } else { Self::to(&|_| ()) }

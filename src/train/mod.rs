@@ -34,7 +34,7 @@ use pixtok_torch::PrecisionChoice;
 pub struct Config {
     /// Number of optimizer steps of the whole run.
     pub steps: u64,
-    /// Number of images in one optimizer step.
+    /// Number of images in one optimizer step, in all processes together.
     pub batch_size: usize,
     /// The number of parts in which a batch is processed, one after another, to save memory; it
     /// must divide `batch_size`. The step stays the same apart from rounding and terms that are not
@@ -59,17 +59,17 @@ pub struct Config {
     /// Divide the optimizers' moments and the weight average over the processes (stage 1 of ZeRO,
     /// Rajbhandari et al. 2020). It saves memory in each process and costs a broadcast of the
     /// weights in each step. AdamW's numbers stay the same bit for bit; Muon's matrix products may
-    /// round differently. Checkpoints have the same form, and a resumed run may change it. It has
-    /// no effect with a single process.
+    /// round differently. Checkpoints have the same format, and a resumed run may change it. It has
+    /// no effect in a single process.
     pub shard_optimizer: bool,
     /// Use deterministic kernels on CUDA, which are slower. The CPU is always deterministic.
     pub deterministic: bool,
-    /// Among several processes, how gradients travel: `fp32`, or `bf16` for half the bytes with
-    /// rounding.
+    /// The format in which several processes exchange gradients: `fp32`, or `bf16`, which halves the
+    /// bytes and rounds.
     #[serde(skip_serializing_if = "GradientFormat::is_default")]
     pub gradients: GradientFormat,
-    /// Among several processes, the seconds after which one that is silent or doesn't come to an
-    /// exchange is given up, and the training ends.
+    /// With several processes, the training ends if one of them is silent, or keeps an exchange
+    /// waiting, for so many seconds.
     pub timeout_secs: u64,
     /// Steps between log rows.
     pub log_every: u64,

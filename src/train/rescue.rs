@@ -71,7 +71,7 @@ impl<T: Task> Trainer<T> {
                 Some(Err(error)) => {
                     format!("its weights are those of {path}; remove it first, since {error}; ")
                 }
-                None => format!("its weights are those of {path}, which the first process sets aside; "),
+                None => format!("its weights are those of {path}, which process 0 sets aside; "),
             };
         }
         let group = self.groups.get(divergence.group);

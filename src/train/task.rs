@@ -174,7 +174,7 @@ impl Surroundings {
         self.warn_of(logged);
     }
 
-    /// Warns of what all processes find alike, in the process that writes.
+    /// Prints a warning that all processes have in common, only in the process that writes.
     pub fn warn_once(&mut self, text: &str) {
         if self.world.writes() {
             self.logger.warn(text);

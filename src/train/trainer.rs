@@ -203,7 +203,7 @@ impl<T: Task> Trainer<T> {
         let Progress { step, evaluated, cursor: bookmark, processes: before } = progress;
         if before != processes {
             notes.push(format!(
-                "saved by {before} process(es), goes on with {processes}: the same {} and noise, but sums round differently",
+                "saved by {before} process(es), resumed with {processes}: the same {} and noise, but sums round differently",
                 T::SAMPLES
             ));
         }
@@ -506,7 +506,7 @@ impl<T: Task> Trainer<T> {
         }
         self.around.log(&row);
         self.task.show(raw.exhibits, &mut self.around)?;
-        // Only the first process shows something.
+        // Only process 0 shows something.
         self.around.world.wait_for_the_first()?;
         self.evaluated = self.around.step;
         self.window.restart_clock(&self.around.world);

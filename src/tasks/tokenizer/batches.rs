@@ -29,7 +29,7 @@ pub struct ImageBatches {
     loader: Option<Loader>,
     /// Images that were skipped on the way to the last batch.
     skipped: Vec<BadSample>,
-    /// Those that the other processes don't know of yet.
+    /// Bad images that the other processes don't know of yet.
     unshared: Vec<BadSample>,
     bad: Option<BadLog>,
 }
@@ -107,7 +107,8 @@ impl Batches<Tensor> for ImageBatches {
         if before != 1 && before != size {
             around.logger.note(&format!(
                 "the {before} processes of the checkpoint had skipped different numbers of bad images; with \
-                 {size}, training goes on from the earliest of their places, so some images are seen again"
+                 {size} process(es), training resumes from the earliest of their places, so some images are \
+                 seen again"
             ));
         }
         self.loader = None;
