@@ -1,10 +1,11 @@
-//! What several processes do together before they train: they agree on the run, and find out
-//! whether they start from the same.
+//! What several processes do together before they train: they agree on the run, and check that
+//! their settings and data are the same.
 
 use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Map, Value};
+use tch::Device;
 use toml::Table;
 
 use super::CONFIG;
@@ -19,35 +20,36 @@ use crate::train::{self, Task};
 use crate::world::{World, WorldError};
 use pixtok_base::Misuse;
 
-/// Longer values are hashes, and tell nobody anything.
+/// The longest value that an error shows. Longer ones are hashes, which tell the user nothing.
 const SHOWN: usize = 60;
 /// The largest number of differences that an error names.
 const NAMED: usize = 5;
 
-/// Turns `--or-resume` into a resume or a new run. The first process decides, since it creates the
-/// folder. A job that torchrun has started again goes on by itself.
+/// Turns `--or-resume` into a resume or a new run. Process 0 decides, since it creates the folder.
+/// A job that its launcher has restarted resumes without the flag.
 pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOptions> {
     let mut options = options.clone();
     let run = run_folder(&options);
-    // torchrun counts the restarts of each host by itself, so any process may know of one.
+    // On several hosts, torchrun counts the restarts of each, so any process may know of one.
     let again = options.or_resume || world.restarts() > 0;
     let found = world.writes() && run.join(CONFIG).is_file();
-    let own = [u8::from(again), u8::from(found)];
+    let own = serde_json::to_string(&[again, found])?;
     let all = world.exchange("the choice between a new run and a resume", &own)?;
-    let any = |place: usize| all.iter().any(|flags| flags.get(place) == Some(&1));
+    let all: Vec<[bool; 2]> =
+        all.iter().map(|flags| serde_json::from_str(flags)).collect::<Result<_, _>>()?;
+    let any = |place: usize| all.iter().any(|flags| flags[place]);
     if options.resume.is_none() && any(0) && any(1) {
         // A run that was stopped before its first checkpoint has nothing to go on from.
         options.restart = RunFolder::open(&run)?.checkpoints()?.is_empty();
-        options.config = options.config.filter(|_| options.restart);
         options.resume = Some(run);
         options.run = None;
-        // Where a new run starts from.
+        // Only a new run has it.
         options.init_from = None;
     }
     Ok(options)
 }
 
-/// Creates the run folder in the first process, and waits for it in the others.
+/// Creates the run folder in process 0, and waits for it in the others.
 pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
     if world.writes() {
         let run = RunWriter::create(path)?;
@@ -58,7 +60,7 @@ pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
     RunWriter::beside(path).map_err(|_| {
         let (rank, path) = (world.rank(), path.display());
         let words = format!(
-            "process {rank} doesn't see {path}, which process 0 has created; all processes need a file system that they share"
+            "process {rank} doesn't see {path}, which process 0 has created; put the run on a file system that all processes share"
         );
         Misuse(words).into()
     })
@@ -69,6 +71,7 @@ pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
 pub(super) fn check<R: RunTask>(
     config: &R::Config,
     earlier: Option<&Earlier<R>>,
+    device: Device,
     world: &World,
 ) -> Result<()> {
     check_batch(config.train(), world.size() as usize)?;
@@ -78,8 +81,9 @@ pub(super) fn check<R: RunTask>(
     let table = Table::try_from(config)?;
     let mut own = Map::new();
     own.insert("the config".to_owned(), serde_json::to_value(&table)?);
-    own.insert("pixtok".to_owned(), env!("CARGO_PKG_VERSION").into());
-    own.insert("libtorch".to_owned(), libtorch_version().into());
+    own.insert("the version of pixtok".to_owned(), env!("CARGO_PKG_VERSION").into());
+    own.insert("the version of libtorch".to_owned(), libtorch_version().into());
+    own.insert("the kind of device".to_owned(), if device.is_cuda() { "CUDA" } else { "CPU" }.into());
     own.insert("the step to resume from".to_owned(), earlier.and_then(Earlier::step).into());
     compare("the comparison of settings", &Value::Object(own), world)
 }
@@ -93,10 +97,16 @@ pub(super) fn check_task(task: &impl Task, world: &World) -> Result<()> {
     compare("the comparison of data", &Value::Object(own.collect()), world)
 }
 
-/// Refuses settings in words that differ from those of the first process.
+/// Refuses values that differ from those of process 0. The error names both.
 fn compare(what: &str, own: &Value, world: &World) -> Result<()> {
-    let all = world.exchange(what, &serde_json::to_vec(own)?)?;
-    let all: Vec<Value> = all.iter().map(|text| serde_json::from_slice(text)).collect::<Result<_, _>>()?;
+    // Almost always they are alike, so the values themselves need not travel.
+    let text = serde_json::to_string(own)?;
+    let hashes = world.exchange(what, blake3::hash(text.as_bytes()).to_hex().as_str())?;
+    if hashes.iter().all(|hash| *hash == hashes[0]) {
+        return Ok(());
+    }
+    let all = world.exchange(what, &text)?;
+    let all: Vec<Value> = all.iter().map(|text| serde_json::from_str(text)).collect::<Result<_, _>>()?;
     let Some((first, others)) = all.split_first() else { return Ok(()) };
     for (rank, other) in (1..).zip(others) {
         let found = differences(first, other, "");
@@ -110,13 +120,13 @@ fn compare(what: &str, own: &Value, world: &World) -> Result<()> {
             .take(NAMED)
             .map(|(path, [first, other])| {
                 if first.len().max(other.len()) > SHOWN {
-                    return format!("{path} in process 0 and in process {rank}");
+                    return format!("process {rank} differs from process 0 in {path}");
                 }
-                format!("{path} ({first} in process 0 and {other} in process {rank})")
+                format!("{path} is {first} in process 0 and {other} in process {rank}")
             })
             .collect();
         return Err(WorldError::Differs(format!(
-            "the processes don't start from the same; these differ: {}{more}. Give every process the same command, program and files",
+            "all processes must have the same settings and data, but {}{more}. Give every process the same command, program and files",
             list.join("; ")
         ))
         .into());
@@ -150,15 +160,15 @@ fn check_batch(train: &train::Config, processes: usize) -> Result<()> {
         let words =
             if lower > 0 { format!("{lower} or {}", lower + processes) } else { processes.to_string() };
         return Err(Misuse(format!(
-            "train.batch_size is {batch}, which {processes} processes can't divide equally; it is the batch of all of them \
-             together: set it to {words}"
+            "train.batch_size is {batch}, which {processes} processes can't divide equally; it counts the images of all \
+             processes together, so set it to {words}"
         ))
         .into());
     }
     if !(batch / processes).is_multiple_of(parts) {
         return Err(Misuse(format!(
-            "each of {processes} processes has {} images of train.batch_size {batch}, which train.micro_batches {parts} does \
-             not divide; change one of the two",
+            "each of {processes} processes has {} images of train.batch_size {batch}, which can't be divided into \
+             train.micro_batches {parts}; change one of the two",
             batch / processes
         ))
         .into());

@@ -100,9 +100,10 @@ fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell
     }
     if let Some(world) = world {
         // Before they connect: processes with different devices can't.
-        together::check(&config, earlier.as_ref(), world)?;
+        together::check(&config, earlier.as_ref(), device, world)?;
     }
-    let world = world.cloned().unwrap_or_else(World::single).connected(device)?;
+    let world = world.cloned().unwrap_or_else(World::single);
+    world.connect(device)?;
     Ok(Prepared { earlier, config, device, settled, notes, world })
 }
 

@@ -2,7 +2,8 @@
 //! exchange tensors.
 
 use std::fs;
-use std::net::{IpAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 use super::peers::Peers;
-use super::{Meeting, WorldError};
+use super::{Groups, Meeting, WorldError};
 use pixtok_torch::{Group, Reach, Store};
 
 /// The variable that chooses Gloo's network interface, as in PyTorch.
@@ -38,6 +39,8 @@ pub(super) struct Joined {
     reach: Reach,
     /// The number of exchanges through the store so far.
     exchanges: AtomicU64,
+    /// Once the processes are connected.
+    pub(super) groups: OnceLock<Groups>,
 }
 
 /// What a process tells the others of itself when they meet.
@@ -59,7 +62,9 @@ impl Joined {
         let store = Store::connect(&meeting.host, port, serves, timeout).map_err(|error| {
             let reason = error.to_string();
             if serves {
-                return WorldError::Port { port, reason };
+                // The system says it in fewer words than libtorch.
+                let refused = TcpListener::bind(("0.0.0.0", port)).err();
+                return WorldError::Port { port, reason: refused.map_or(reason, |error| error.to_string()) };
             }
             WorldError::NoStore {
                 rank,
@@ -74,7 +79,7 @@ impl Joined {
         // A store that a launcher serves outlives a start, and still has its keys.
         let store = if meeting.served { this_start(&store, (rank, size), timeout)? } else { store };
         let peers = Peers::new(rank, size, &store, timeout)?;
-        let mut joined = Self {
+        let joined = Self {
             rank,
             size,
             store,
@@ -85,19 +90,30 @@ impl Joined {
             on_these_processors: 1,
             reach: Reach::Address(String::new()),
             exchanges: AtomicU64::new(0),
+            groups: OnceLock::new(),
         };
-        let own = own_card(&meeting.host, port);
-        let text = serde_json::to_vec(&own).map_err(|error| WorldError::Torch(error.to_string()))?;
-        let cards = joined.exchange("the meeting of all processes", &text, timeout)?;
-        let cards: Vec<Card> = cards.iter().filter_map(|card| serde_json::from_slice(card).ok()).collect();
-        let sharing =
-            cards.iter().filter(|card| (&card.host, &card.processors) == (&own.host, &own.processors));
-        joined.on_these_processors = sharing.count().max(1) as u32;
-        joined.reach = match std::env::var(INTERFACE) {
+        let introduced = joined.introduced(meeting);
+        if let Err(error) = &introduced {
+            joined.leave(Some(&error.to_string()));
+        }
+        let (on_these_processors, reach) = introduced?;
+        Ok(Self { on_these_processors, reach, ..joined })
+    }
+
+    /// Exchanges cards with the others.
+    fn introduced(&self, meeting: &Meeting) -> Result<(u32, Reach), WorldError> {
+        let own = own_card(&meeting.host, meeting.port);
+        let failed = |error: serde_json::Error| WorldError::Torch(error.to_string());
+        let text = serde_json::to_string(&own).map_err(failed)?;
+        let cards = self.exchange("the meeting of all processes", &text, self.timeout)?;
+        let cards = cards.iter().map(|card| serde_json::from_str(card));
+        let cards = cards.collect::<Result<Vec<Card>, _>>().map_err(failed)?;
+        let alike = |card: &&Card| (&card.host, &card.processors) == (&own.host, &own.processors);
+        let reach = match std::env::var(INTERFACE) {
             Ok(name) if !name.is_empty() => Reach::Interface(name),
             _ => Reach::Address(reachable(&own, &cards)?.to_string()),
         };
-        Ok(joined)
+        Ok((cards.iter().filter(alike).count().max(1) as u32, reach))
     }
 
     /// How long a process waits for one that is silent. It must have time left to say why it ends
@@ -107,7 +123,7 @@ impl Joined {
     }
 
     /// Makes the groups: one for the CPU, and one for CUDA if `device` is such a device.
-    pub fn connect(&self, device: Device) -> Result<(Group, Option<Group>), WorldError> {
+    pub fn connect(&self, device: Device) -> Result<(), WorldError> {
         let timeout = self.limit();
         let what = "the connection of all processes";
         self.peers.enter(what);
@@ -121,17 +137,33 @@ impl Joined {
             }
             _ => None,
         };
-        Ok((host, cuda))
+        // It is done once.
+        let _ = self.groups.set(Groups { host, cuda, waited: AtomicU64::new(0) });
+        Ok(())
     }
 
-    /// The bytes of every process.
-    pub fn exchange(&self, what: &str, own: &[u8], patience: Duration) -> Result<Vec<Vec<u8>>, WorldError> {
+    /// The texts of all processes. The first collects them, so that the store has few requests to
+    /// answer.
+    pub fn exchange(&self, what: &str, own: &str, patience: Duration) -> Result<Vec<String>, WorldError> {
         let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
-        let key = |rank: u32| format!("exchange/{number}/{rank}");
+        let (each, all) = (|rank: u32| format!("own/{number}/{rank}"), format!("all/{number}"));
         self.peers.enter(what);
-        self.store.set(&key(self.rank), own).map_err(|error| self.peers.explain(what, &error.to_string()))?;
+        let set = |key: &str, value: &[u8]| {
+            self.store.set(key, value).map_err(|error| self.peers.explain(what, &error.to_string()))
+        };
+        let failed = |error: serde_json::Error| WorldError::Torch(error.to_string());
         let deadline = Instant::now() + patience;
-        (0..self.size).map(|rank| self.wait_for(what, rank, &key(rank), deadline)).collect()
+        if self.rank > 0 {
+            set(&each(self.rank), own.as_bytes())?;
+            return serde_json::from_slice(&self.wait_for(what, 0, &all, deadline)?).map_err(failed);
+        }
+        let mut texts = vec![own.to_owned()];
+        for rank in 1..self.size {
+            let bytes = self.wait_for(what, rank, &each(rank), deadline)?;
+            texts.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        set(&all, &serde_json::to_vec(&texts).map_err(failed)?)?;
+        Ok(texts)
     }
 
     /// Waits until the first process comes here too.
@@ -143,24 +175,6 @@ impl Joined {
             return self.store.set(&key, b"").map_err(|error| self.peers.explain(what, &error.to_string()));
         }
         self.wait_for(what, 0, &key, Instant::now() + patience).map(|_| ())
-    }
-
-    /// Waits until all processes come here. The first waits for each of the others, and these wait
-    /// for the first, so that the store has few requests to answer.
-    pub fn wait_for_all(&self, patience: Duration) -> Result<(), WorldError> {
-        let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
-        let what = "the wait for all processes";
-        let (came, all) = (|rank: u32| format!("came/{number}/{rank}"), format!("all/{number}"));
-        self.peers.enter(what);
-        let deadline = Instant::now() + patience;
-        if self.rank == 0 {
-            for rank in 1..self.size {
-                self.wait_for(what, rank, &came(rank), deadline)?;
-            }
-        }
-        let own = if self.rank == 0 { all.clone() } else { came(self.rank) };
-        self.store.set(&own, b"").map_err(|error| self.peers.explain(what, &error.to_string()))?;
-        self.wait_for(what, 0, &all, deadline).map(|_| ())
     }
 
     /// The value of a key that process `rank` sets.
@@ -186,6 +200,10 @@ impl Joined {
         let key = |rank: u32| format!("goodbye/{rank}");
         // A store that is gone needs no goodbye.
         let said = self.peers.leave(error) && self.store.set(&key(self.rank), b"").is_ok();
+        // Others may be waiting in an exchange, and must look for the reason while the store is there.
+        if let Some(groups) = self.groups.get().filter(|_| error.is_some() && !self.peers.has_blamed()) {
+            groups.host.close();
+        }
         if !self.serves || !said {
             return;
         }

@@ -23,10 +23,10 @@ use meeting::Joined;
 use pixtok_base::{Class, Classified};
 use pixtok_torch::{BucketSizes, GradientBuckets, Group, TorchError};
 
-/// How long processes wait for one that does other work, such as listing all images or saving, as
-/// long as it shows that it is alive.
+/// How long processes wait for one that does other work, such as listing all images or saving, and
+/// shows that it is alive.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// The largest number of bytes that travel together where many tensors are exchanged.
+/// The largest size of a message in which several tensors travel together.
 const MESSAGE_BYTES: usize = 64 << 20;
 
 /// The processes that train together, as one of them sees them.
@@ -36,7 +36,6 @@ pub struct World {
     size: u32,
     local_rank: u32,
     joined: Option<Arc<Joined>>,
-    groups: Option<Arc<Groups>>,
 }
 
 impl PartialEq for World {
@@ -47,7 +46,7 @@ impl PartialEq for World {
 
 impl Eq for World {}
 
-/// What tensors are exchanged with.
+/// The groups that exchange tensors.
 #[derive(Debug)]
 struct Groups {
     host: Group,
@@ -63,7 +62,7 @@ impl Groups {
     }
 }
 
-/// Processes could not meet or exchange their numbers.
+/// The processes could not meet, or an exchange failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WorldError {
     /// The launcher's variables don't say where the processes meet.
@@ -81,7 +80,7 @@ pub enum WorldError {
     },
     /// This process found nobody at the meeting place.
     #[error(
-        "process {rank} of {size} found no store at {host}:{port} within {seconds} s ({reason}); is process 0 running, and do MASTER_ADDR and MASTER_PORT name its host and a port that is open?"
+        "process {rank} of {size} found no store at {host}:{port} within {seconds} s ({reason}); check that process 0 is running, that MASTER_ADDR and MASTER_PORT are its host and port, and that the port is open"
     )]
     NoStore {
         /// This process.
@@ -97,20 +96,20 @@ pub enum WorldError {
         /// libtorch's words.
         reason: String,
     },
-    /// An exchange failed because of a process that is named.
+    /// An exchange failed because of another process.
     #[error("process {rank} stopped in {what}: {who}")]
     Lost {
         /// This process.
         rank: u32,
         /// The exchange, in words.
         what: String,
-        /// What the others do, in words.
+        /// The processes to blame and what is wrong with each, in words.
         who: String,
     },
-    /// The processes don't start from the same.
+    /// The processes have different settings or data.
     #[error("{0}")]
     Differs(String),
-    /// libtorch failed without an exchange that failed.
+    /// libtorch failed outside an exchange.
     #[error("{0}")]
     Torch(String),
 }
@@ -130,7 +129,7 @@ impl From<TorchError> for WorldError {
     }
 }
 
-static ALONE: World = World { rank: 0, size: 1, local_rank: 0, joined: None, groups: None };
+static ALONE: World = World { rank: 0, size: 1, local_rank: 0, joined: None };
 
 impl World {
     /// A single process.
@@ -145,7 +144,7 @@ impl World {
         &ALONE
     }
 
-    /// The processes that a launcher started, each of which works by itself: they exchange nothing.
+    /// The processes that a launcher started, each of which works separately: they exchange nothing.
     ///
     /// # Errors
     /// When the launcher's variables contradict each other.
@@ -157,7 +156,8 @@ impl World {
     }
 
     /// Meets the other processes of a launch. From then on each of them shows the others that it is
-    /// alive. A process that is silent, or doesn't come to an exchange, for `timeout` is given up.
+    /// alive. The others give up on a process that is silent, or keeps an exchange waiting, for
+    /// `timeout`.
     ///
     /// # Errors
     /// When not all processes come in time, or the port of the store is in use.
@@ -167,29 +167,31 @@ impl World {
             return Ok(Self::single());
         }
         let joined = Some(Arc::new(Joined::new(meeting, timeout)?));
-        Ok(Self { rank, size, local_rank: meeting.local_rank, joined, groups: None })
+        Ok(Self { rank, size, local_rank: meeting.local_rank, joined })
     }
 
-    /// The same world, whose processes can exchange tensors of `device` and of the CPU.
+    /// Connects the processes, which can then exchange tensors of `device` and of the CPU. To be
+    /// called once.
     ///
     /// # Errors
     /// When the processes don't reach each other.
-    pub fn connected(&self, device: Device) -> Result<Self, WorldError> {
-        let Some(joined) = &self.joined else { return Ok(self.clone()) };
-        let (host, cuda) = joined.connect(device)?;
-        let groups = Groups { host, cuda, waited: AtomicU64::new(0) };
-        Ok(Self { groups: Some(Arc::new(groups)), ..self.clone() })
+    pub fn connect(&self, device: Device) -> Result<(), WorldError> {
+        self.joined.as_ref().map_or(Ok(()), |joined| joined.connect(device))
     }
 
-    /// Says goodbye: the others may end too. If this process ends because of an `error`, the others
-    /// name it. The process that serves the store waits for the others.
+    fn groups(&self) -> Option<&Groups> {
+        self.joined.as_ref()?.groups.get()
+    }
+
+    /// Tells the others that this process ends, and with which `error`, if any, so that they can
+    /// name it. The process that serves the store waits until the others have ended.
     pub fn leave(&self, error: Option<&str>) {
         if let Some(joined) = &self.joined {
             joined.leave(error);
         }
     }
 
-    /// The number of this process, counted from 0.
+    /// The rank of this process: its number, counted from 0.
     #[must_use]
     pub fn rank(&self) -> u32 {
         self.rank
@@ -207,13 +209,13 @@ impl World {
         self.joined.as_ref().map_or(1, |joined| joined.on_these_processors)
     }
 
-    /// The number of this process among those on its host, counted from 0.
+    /// The rank of this process on its host, counted from 0.
     #[must_use]
     pub fn local_rank(&self) -> u32 {
         self.local_rank
     }
 
-    /// How often the launcher has started this job again.
+    /// How often the launcher has restarted this job.
     #[must_use]
     pub fn restarts(&self) -> u32 {
         self.joined.as_ref().map_or(0, |joined| joined.restarts)
@@ -225,25 +227,25 @@ impl World {
         self.rank == 0
     }
 
-    /// The place in the whole batch of a step of this process's sample `own`, if each process has
-    /// `samples` of them. Each takes one slice of the batch, in the order of their numbers.
+    /// The place in a step's whole batch of sample `own` of this process, if each process has
+    /// `samples` of them. Each process takes one slice of the batch, in the order of their ranks.
     #[must_use]
     pub fn place(&self, own: u64, samples: u64) -> u64 {
         u64::from(self.rank) * samples + own
     }
 
-    /// Says what this process is doing, for the messages of others: `step 12`, for instance.
+    /// Notes what this process is doing, for the messages of others: `step 12`, for instance.
     pub fn at(&self, stage: impl FnOnce() -> String) {
         if let Some(joined) = &self.joined {
             joined.peers.at(stage());
         }
     }
 
-    /// How long this process has waited for exchanges so far; `None` in a single process. On CUDA an
-    /// exchange goes on while the host goes on, so only waiting of the host counts.
+    /// How long this process has waited for exchanges so far; `None` in a single process. On CUDA
+    /// exchanges run while the host goes on, so only the time that the host waits is counted.
     #[must_use]
     pub fn waited(&self) -> Option<Duration> {
-        let groups = self.groups.as_ref()?;
+        let groups = self.groups()?;
         Some(Duration::from_nanos(groups.waited.load(Ordering::Relaxed)))
     }
 
@@ -254,7 +256,7 @@ impl World {
         device: Device,
         exchange: impl FnOnce(&Group) -> Result<T, TorchError>,
     ) -> Result<T, WorldError> {
-        let (Some(joined), Some(groups)) = (&self.joined, &self.groups) else {
+        let (Some(joined), Some(groups)) = (&self.joined, self.groups()) else {
             return Err(WorldError::Torch(format!("{what} before the processes were connected")));
         };
         joined.peers.enter(what);
@@ -264,11 +266,11 @@ impl World {
         result.map_err(|error| joined.peers.explain(what, &error.to_string()))
     }
 
-    /// The reason why an exchange inside a network failed, which there could only be reported as an
+    /// The reason why an exchange inside a network failed. There it can only be reported as an
     /// error of the whole computation.
     #[must_use]
     pub fn fault(&self) -> Option<WorldError> {
-        let (joined, groups) = (self.joined.as_ref()?, self.groups.as_ref()?);
+        let (joined, groups) = (self.joined.as_ref()?, self.groups()?);
         let fault =
             [Some(&groups.host), groups.cuda.as_ref()].into_iter().flatten().find_map(Group::fault)?;
         Some(joined.peers.explain("an exchange inside the networks", &fault))
@@ -326,7 +328,7 @@ impl World {
         Ok(self.sum_of(i64::from(flag))? > 0)
     }
 
-    /// The rows of all processes, one process after the other.
+    /// The rows of all processes, in the order of their ranks.
     ///
     /// # Shapes
     /// `[n, …]`, where only n may differ between processes -> `[Σn, …]`.
@@ -350,8 +352,8 @@ impl World {
         Ok(Tensor::cat(&parts, 0))
     }
 
-    /// The same as [`World::gather`] where each process has as many rows. As no counts are exchanged,
-    /// the host goes on while a device exchanges the rows.
+    /// The same as [`World::gather`] for the same number of rows in each process. No counts are
+    /// exchanged, so the host goes on while a device exchanges the rows.
     ///
     /// # Shapes
     /// `[n, …]` -> `[processes · n, …]`.
@@ -366,7 +368,7 @@ impl World {
         Ok(all.flatten(0, 1))
     }
 
-    /// The bytes of every process, by its number.
+    /// The texts of every process, by rank.
     ///
     /// # Errors
     /// [`WorldError`].
@@ -388,7 +390,7 @@ impl World {
     /// processes, and has gradients itself. For use inside networks and quantizers. Panics in the
     /// form of tch's own methods; [`World::fault`] then says why.
     pub fn all_reduce(&self, x: &Tensor) -> Tensor {
-        let (Some(joined), Some(groups)) = (&self.joined, &self.groups) else { return x.shallow_clone() };
+        let (Some(joined), Some(groups)) = (&self.joined, self.groups()) else { return x.shallow_clone() };
         joined.peers.enter("an all-reduce inside the networks");
         let began = Instant::now();
         let sum = groups.of(x.device()).summed(x);
@@ -396,12 +398,12 @@ impl World {
         sum
     }
 
-    /// The mean over all processes, as [`World::all_reduce`].
+    /// The mean over all processes, with gradients like [`World::all_reduce`].
     pub fn all_mean(&self, x: &Tensor) -> Tensor {
         if self.size == 1 { x.shallow_clone() } else { self.all_reduce(x) / f64::from(self.size) }
     }
 
-    /// Gives each tensor the value that it has in the process `owner`. The list is the same in
+    /// Gives each tensor the value that it has in the process `owner`. The list must be the same in
     /// every process. Tensors of one owner and kind travel together.
     ///
     /// # Errors
@@ -442,20 +444,20 @@ impl World {
         })
     }
 
-    /// What exchanges the gradients of `parameters`; `None` in a single process. With `bf16` they
+    /// The exchange of the gradients of `parameters`; `None` in a single process. With `bf16` they
     /// travel in half the bytes.
     ///
     /// # Errors
     /// [`WorldError`].
     pub fn gradients(&self, parameters: &[Tensor], bf16: bool) -> Result<Option<Gradients>, WorldError> {
-        let (Some(groups), Some(first)) = (&self.groups, parameters.first()) else { return Ok(None) };
+        let (Some(groups), Some(first)) = (self.groups(), parameters.first()) else { return Ok(None) };
         let group = groups.of(first.device());
         let buckets = GradientBuckets::new(group, parameters, BucketSizes::default(), bf16)?;
         Ok(Some(Gradients { world: self.clone(), buckets, device: first.device() }))
     }
 
-    /// Waits until the first process comes here too, for as long as it shows that it is alive: it may
-    /// write files that the others have nothing to do with.
+    /// Waits until process 0 comes here too, for as long as it shows that it is alive: it may be
+    /// writing files.
     ///
     /// # Errors
     /// [`WorldError`].
@@ -463,29 +465,29 @@ impl World {
         self.joined.as_ref().map_or(Ok(()), |joined| joined.wait_for_the_first(PATIENCE))
     }
 
-    /// Waits until all processes come here, for as long as they show that they are alive: their work
-    /// until here may differ by more than an exchange may take.
+    /// Waits until all processes come here, for as long as they show that they are alive. Unlike an
+    /// exchange of tensors, this allows for work that takes one process much longer.
     ///
     /// # Errors
     /// [`WorldError`].
     pub fn wait_for_all(&self) -> Result<(), WorldError> {
-        self.joined.as_ref().map_or(Ok(()), |joined| joined.wait_for_all(PATIENCE))
+        self.exchange("the wait for all processes", "").map(drop)
     }
 
-    /// The bytes of every process, by its number. They go through the store, so this is for what is
-    /// small and rare. It waits for a process for as long as it shows that it is alive.
+    /// The texts of all processes, by rank. They go through the store, so they should be small and
+    /// rare. Waits for each process as long as it shows that it is alive.
     ///
     /// # Errors
     /// [`WorldError`].
-    pub fn exchange(&self, what: &str, own: &[u8]) -> Result<Vec<Vec<u8>>, WorldError> {
+    pub fn exchange(&self, what: &str, own: &str) -> Result<Vec<String>, WorldError> {
         match &self.joined {
             Some(joined) => joined.exchange(what, own, PATIENCE),
-            None => Ok(vec![own.to_vec()]),
+            None => Ok(vec![own.to_owned()]),
         }
     }
 }
 
-/// The gradients of a group of parameters, which all processes exchange during the backward pass.
+/// The gradients of some parameters, which all processes exchange during the backward pass.
 #[derive(Debug)]
 pub struct Gradients {
     world: World,
@@ -494,7 +496,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// The next backward pass completes the gradients of a step: see [`GradientBuckets::arm`].
+    /// Prepares for the last backward pass of a step: see [`GradientBuckets::arm`].
     ///
     /// # Errors
     /// [`WorldError`].

@@ -5,6 +5,7 @@
 //! not come to the exchange holds the others up.
 
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,8 +33,17 @@ struct Sign {
     what: String,
     /// Where in its work it is: `step 12`, for instance.
     stage: String,
-    /// Whether it has ended, and the error because of which it did.
-    ended: Option<Option<String>>,
+    /// How it has ended, if it has.
+    ended: Option<Ending>,
+}
+
+/// How a process has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Ending {
+    /// The error because of which it did.
+    error: Option<String>,
+    /// Whether others were to blame, which they tell better themselves.
+    of_others: bool,
 }
 
 /// The signs of life of all processes.
@@ -42,6 +52,8 @@ pub(super) struct Peers {
     rank: u32,
     size: u32,
     own: Arc<Signs>,
+    /// Whether this process has found others to blame.
+    blamed: AtomicBool,
     beat: Duration,
 }
 
@@ -89,9 +101,13 @@ impl Peers {
         let beat = BEAT.min(timeout / 8);
         own.show();
         let signs = Arc::clone(&own);
-        // The thread ends with the process, or with the store.
+        // The thread ends with the process, or with a store that has been gone for long.
         let thread = move || {
-            while signs.last().ended.is_none() && signs.show() {
+            let mut shown = Instant::now();
+            while signs.last().ended.is_none() && shown.elapsed() < timeout {
+                if signs.show() {
+                    shown = Instant::now();
+                }
                 thread::sleep(beat);
             }
         };
@@ -99,7 +115,7 @@ impl Peers {
             .name("pixtok-alive".to_owned())
             .spawn(thread)
             .map_err(|error| WorldError::Torch(format!("cannot start a thread: {error}")))?;
-        Ok(Self { rank, size, own, beat })
+        Ok(Self { rank, size, own, beat, blamed: AtomicBool::new(false) })
     }
 
     /// Notes where in its work this process is.
@@ -116,7 +132,8 @@ impl Peers {
 
     /// Notes that this process ends. Returns whether the store took it.
     pub fn leave(&self, error: Option<&str>) -> bool {
-        self.own.last().ended.get_or_insert_with(|| error.map(str::to_owned));
+        let ending = Ending { error: error.map(str::to_owned), of_others: self.has_blamed() };
+        self.own.last().ended.get_or_insert(ending);
         self.own.show()
     }
 
@@ -162,18 +179,32 @@ impl Peers {
     /// libtorch gives a `reason`.
     pub fn explain(&self, what: &str, reason: &str) -> WorldError {
         let Some(compared) = self.compared() else {
-            let gone = "process 0 or its host, which serves the store, is gone or does not answer".to_owned();
-            return self.error(what, gone + &in_brackets(reason));
+            let gone = "process 0 or its host, which serves the store, is gone or does not answer";
+            return self.error(what, gone.to_owned());
         };
         let own = self.own.last().exchanges;
-        let blamed: Vec<(u32, String)> = compared
-            .into_iter()
-            .filter_map(|(rank, [before, after])| Some((rank, blame(before, after, own)?)))
-            .collect();
+        // Who ended because of others is named only if nobody else is found.
+        let follows = |sign: &Option<Sign>| {
+            sign.as_ref().and_then(|sign| sign.ended.as_ref()).is_some_and(|ending| ending.of_others)
+        };
+        let (followers, others): (Vec<_>, Vec<_>) =
+            compared.into_iter().partition(|(_, [_, after])| follows(after));
+        let blame_each = |signs: Vec<(u32, [Option<Sign>; 2])>| -> Vec<(u32, String)> {
+            signs.into_iter().filter_map(|(rank, [a, b])| Some((rank, blame(a, b, own)?))).collect()
+        };
+        let mut blamed = blame_each(others);
+        if blamed.is_empty() {
+            blamed = blame_each(followers);
+        }
         if blamed.is_empty() {
             return self.error(what, reason.to_owned());
         }
         self.error_of(&blamed)
+    }
+
+    /// Whether this process has found others to blame for a failure.
+    pub fn has_blamed(&self) -> bool {
+        self.blamed.load(Ordering::Relaxed)
     }
 
     /// The error that names processes and what is wrong with each.
@@ -190,6 +221,7 @@ impl Peers {
     }
 
     fn error(&self, what: &str, who: String) -> WorldError {
+        self.blamed.store(true, Ordering::Relaxed);
         let stage = self.own.last().stage.clone();
         let what = if stage.is_empty() { what.to_owned() } else { format!("{what} of {stage}") };
         WorldError::Lost { rank: self.rank, what, who }
@@ -212,8 +244,8 @@ impl Watch<'_> {
     pub fn lost(&mut self) -> Option<WorldError> {
         // If the store is gone, the wait itself fails.
         let sign = self.peers.sign(self.rank).ok().flatten();
-        if let Some(Sign { ended: Some(error), .. }) = &sign {
-            return Some(self.peers.error_of(&[(self.rank, ending(error.as_deref()))]));
+        if let Some(Sign { ended: Some(ending), .. }) = &sign {
+            return Some(self.peers.error_of(&[(self.rank, ending.words())]));
         }
         // One that has shown nothing yet may still come.
         if sign.is_none() || sign != self.last {
@@ -227,20 +259,18 @@ impl Watch<'_> {
 
 const SILENT: &str = "shows no sign of life: it was killed, or its host is gone or overloaded";
 
-fn ending(error: Option<&str>) -> String {
-    error.map_or_else(|| "has ended".to_owned(), |error| format!("ended with: {error}"))
-}
-
-fn in_brackets(reason: &str) -> String {
-    format!(" ({reason})")
+impl Ending {
+    fn words(&self) -> String {
+        self.error.as_ref().map_or_else(|| "has ended".to_owned(), |error| format!("ended with: {error}"))
+    }
 }
 
 /// What is wrong with a process, from two of its signs and the number of exchanges that this
 /// process has come to; `None` if nothing is.
 fn blame(before: Option<Sign>, after: Option<Sign>, own: u64) -> Option<String> {
     let Some(after) = after else { return Some("never came".to_owned()) };
-    if let Some(error) = &after.ended {
-        return Some(ending(error.as_deref()));
+    if let Some(ending) = &after.ended {
+        return Some(ending.words());
     }
     if before.is_some_and(|before| before.beat == after.beat) {
         return Some(SILENT.to_owned());
@@ -276,7 +306,10 @@ mod tests {
             words(sign(4, 6), sign(6, 6)).unwrap(),
             "has not come in time; it was last in an all-reduce of step 3"
         );
-        let ended = Sign { ended: Some(Some("the disk is full".to_owned())), ..sign(5, 6) };
+        let ended = Sign {
+            ended: Some(Ending { error: Some("the disk is full".to_owned()), of_others: false }),
+            ..sign(5, 6)
+        };
         assert_eq!(words(sign(4, 6), ended).unwrap(), "ended with: the disk is full");
         assert_eq!(blame(None, None, 1).unwrap(), "never came");
         // The first sign came between the two looks.

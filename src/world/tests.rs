@@ -26,7 +26,8 @@ fn together<T: Send>(size: u32, timeout: Duration, body: impl Fn(&World) -> T + 
             restarts: 0,
             name: "test".to_owned(),
         };
-        let world = World::join(&meeting, timeout).unwrap().connected(Device::Cpu).unwrap();
+        let world = World::join(&meeting, timeout).unwrap();
+        world.connect(Device::Cpu).unwrap();
         let result = body(&world);
         world.leave(None);
         result
@@ -48,7 +49,7 @@ fn a_single_process_keeps_its_sums() {
     assert_eq!(world.sum_each([0.1, f64::MIN_POSITIVE, -3.0]), Ok([0.1, f64::MIN_POSITIVE, -3.0]));
     assert_eq!(world.gather(&tensor).unwrap(), tensor);
     assert_eq!([world.any(true), world.any(false)], [Ok(true), Ok(false)]);
-    assert_eq!(world.exchange("a test", b"own").unwrap(), [b"own".to_vec()]);
+    assert_eq!(world.exchange("a test", "own").unwrap(), ["own"]);
     assert!(world.gradients(&[tensor], false).unwrap().is_none() && world.fault().is_none());
 }
 
@@ -79,7 +80,7 @@ fn processes_exchange_numbers_rows_and_bytes() {
             world.mean(&floats).unwrap().double_value(&[4]),
             shared.map(|own| own.double_value(&[2])),
             world.gather_bytes(&vec![b'x'; rank as usize]).unwrap(),
-            world.exchange("names", format!("p{rank}").as_bytes()).unwrap(),
+            world.exchange("names", &format!("p{rank}")).unwrap(),
             world.on_these_processors(),
         )
     });
@@ -87,7 +88,7 @@ fn processes_exchange_numbers_rows_and_bytes() {
         assert_eq!((sum, flags, mean, shared), (3, [true, false], 1.0, [2.0, 14.0]));
         assert_eq!(rows, Tensor::from_slice(&[1i64, 1, 2, 2, 2, 2]).view([3, 2]));
         assert_eq!(bytes, [b"".to_vec(), b"x".to_vec(), b"xx".to_vec()]);
-        assert_eq!(names, [b"p0".to_vec(), b"p1".to_vec(), b"p2".to_vec()]);
+        assert_eq!(names, ["p0", "p1", "p2"]);
         assert_eq!(here, 3);
     }
 }
@@ -100,7 +101,7 @@ fn a_process_that_ends_or_stays_away_is_named() {
             world.leave(Some("the disk is full"));
             return None;
         }
-        Some(world.exchange("the wait", b"").unwrap_err().to_string())
+        Some(world.exchange("the wait", "").unwrap_err().to_string())
     });
     let words = found[0].as_deref().unwrap();
     assert_eq!(words, "process 0 stopped in the wait: process 1 ended with: the disk is full");

@@ -94,7 +94,7 @@ struct Buckets {
       }
       if (!into.empty()) at::_foreach_copy_(into, from);
       // Divided before the sum, so that bf16 keeps its range.
-      bucket.flat.div_(group.backend->getSize());
+      bucket.flat.div_(group.open().getSize());
       bucket.sent = bf16 ? bucket.flat.to(at::kBFloat16) : bucket.flat;
       bucket.work = group.start_all_reduce(bucket.sent);
     } catch (const std::exception& error) {

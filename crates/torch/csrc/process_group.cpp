@@ -4,6 +4,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
 #include <cstdlib>
+#include <thread>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #define USE_C10D_GLOO
@@ -128,10 +129,10 @@ char* px_all_gather(void* group, at::Tensor* tensor, at::Tensor** out) {
     auto& exchange = *static_cast<Group*>(group);
     auto own = tensor->contiguous();
     std::vector<int64_t> shape = own.sizes().vec();
-    shape.insert(shape.begin(), exchange.backend->getSize());
+    shape.insert(shape.begin(), exchange.open().getSize());
     auto flat = own.view({-1});
-    auto all = at::empty({exchange.backend->getSize() * flat.numel()}, own.options());
-    if (flat.numel() > 0) exchange.noting([&] { exchange.backend->_allgather_base(all, flat)->wait(); });
+    auto all = at::empty({exchange.open().getSize() * flat.numel()}, own.options());
+    if (flat.numel() > 0) exchange.noting([&] { exchange.open()._allgather_base(all, flat)->wait(); });
     *out = new at::Tensor(all.view(shape));
   });
 }
@@ -144,8 +145,15 @@ char* px_broadcast(void* group, at::Tensor* tensor, int root) {
     std::vector<at::Tensor> tensors{*tensor};
     c10d::BroadcastOptions options;
     options.rootRank = root;
-    exchange.noting([&] { exchange.backend->broadcast(tensors, options)->wait(); });
+    exchange.noting([&] { exchange.open().broadcast(tensors, options)->wait(); });
   });
+}
+
+// Closes the connections of a group that exchanges nothing any more. Its destructor may wait for
+// peers, so it runs in a thread of its own.
+void px_group_close(void* group) {
+  auto own = std::move(static_cast<Group*>(group)->backend);
+  if (own) std::thread([own]() mutable { own.reset(); }).detach();
 }
 
 // The message of the first exchange that failed, for px_free; null if none has.

@@ -2,6 +2,7 @@
 #pragma once
 #include "shim.h"
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
@@ -19,9 +20,14 @@ struct Group {
   // has no other way to report it than an exception of the whole pass.
   std::string fault;
 
+  c10d::Backend& open() {
+    if (!backend) throw std::runtime_error("the group is closed");
+    return *backend;
+  }
+
   Work start_all_reduce(const at::Tensor& tensor) {
     std::vector<at::Tensor> tensors{tensor};
-    return backend->allreduce(tensors);
+    return open().allreduce(tensors);
   }
 
   // Runs an exchange, and notes why it failed if it did.

@@ -15,9 +15,9 @@ use tch::Tensor;
 
 use super::shim::{
     check, made, message_of, px_all_gather, px_all_reduce, px_broadcast, px_free, px_gradients,
-    px_gradients_arm, px_gradients_finish, px_group_fault, px_group_gloo, px_group_of, px_nccl_group,
-    px_store, px_store_again, px_store_free, px_store_get, px_store_has, px_store_part, px_store_set,
-    px_summed, px_use_cuda,
+    px_gradients_arm, px_gradients_finish, px_group_close, px_group_fault, px_group_gloo, px_group_of,
+    px_nccl_group, px_store, px_store_again, px_store_free, px_store_get, px_store_has, px_store_part,
+    px_store_set, px_summed, px_use_cuda,
 };
 use super::{TorchError, load_nccl};
 
@@ -321,6 +321,13 @@ impl Group {
     pub fn broadcast(&self, tensor: &Tensor, root: u32) -> Result<(), TorchError> {
         // SAFETY: both pointers are valid through the call, which changes the tensor's values only.
         check(unsafe { px_broadcast(self.0, tensor.as_ptr().cast_mut(), root as c_int) })
+    }
+
+    /// Closes the connections, so that others that wait for this process in an exchange fail at once.
+    /// An exchange afterwards is an error.
+    pub fn close(&self) {
+        // SAFETY: the pointer is valid.
+        unsafe { px_group_close(self.0) };
     }
 
     /// The message of the first exchange that failed, also if it was inside a network.

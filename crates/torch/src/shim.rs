@@ -136,6 +136,7 @@ unsafe extern "C" {
         out: *mut *mut C_tensor,
     ) -> *mut c_char;
     pub(super) fn px_broadcast(group: *mut c_void, tensor: *mut C_tensor, root: c_int) -> *mut c_char;
+    pub(super) fn px_group_close(group: *mut c_void);
     pub(super) fn px_group_fault(group: *mut c_void) -> *mut c_char;
     pub(super) fn px_gradients(
         group: *mut c_void,

@@ -99,7 +99,7 @@ pub struct Measured {
 pub fn evaluate(options: &EvaluateOptions, world: &World, tell: Tell) -> Result<Option<Measured>> {
     check_files(options)?;
     let device = options.compute.shared(world).start(tell.once(world))?;
-    let world = &world.connected(device)?;
+    world.connect(device)?;
     let Opening { found, images, measures, pictures } =
         together(world, || Opening::new(options, world, device, tell.once(world)))?;
     let how = evaluate::Options { device, pictures, foreign: found.own().is_none(), world: world.clone() };
