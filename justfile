@@ -172,7 +172,7 @@ test-python: setup
     @.venv-readers/bin/python scripts/test_weights.py
     @.venv-readers/bin/python scripts/test_python.py
 
-# Train in several processes by torchrun, Open MPI and MPICH, on two hosts of network namespaces, with kills, stops and restarts (five minutes; the packages of test-readers, and two MPI wheels into .venv-ranks, 100 MB)
+# Train in several processes by torchrun, Open MPI and MPICH, on two hosts of network namespaces, with kills, stops and restarts (five minutes; the packages of test-readers, and two MPI wheels into .venv-ranks, 53 MB)
 test-ranks *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/venv.sh

@@ -26,8 +26,10 @@ use common::program::rows;
 use common::{ROOT, Scratch, pixtok, said};
 use serde_json::Value;
 
-/// Nothing that a test waits for takes as long, however busy the machine is.
+/// A training of a test doesn't take as long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Nor does a process take as long to give up others, with the time-outs that tests set.
+const SOON: Duration = Duration::from_secs(45);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A training that goes on until it is stopped.
@@ -98,7 +100,7 @@ impl Processes {
         let mut started = Self::start(2, &new_run(scratch, run), args);
         let began = Instant::now();
         while rows(&scratch.path(run)) < 3 {
-            started.check_time(began);
+            started.check_time(began, PATIENCE);
             sleep(PAUSE);
         }
         started
@@ -109,18 +111,18 @@ impl Processes {
         assert!(sent.success());
     }
 
-    /// Waits until process `rank` has ended.
-    fn wait_for(&mut self, rank: usize) {
+    /// Waits until process `rank` has ended, which takes at most `limit`.
+    fn wait_for(&mut self, rank: usize, limit: Duration) {
         let began = Instant::now();
         while self.0[rank].try_wait().unwrap().is_none() {
-            self.check_time(began);
+            self.check_time(began, limit);
             sleep(PAUSE);
         }
     }
 
     /// Waits until all have ended.
     fn outputs(mut self) -> Vec<Output> {
-        (0..self.0.len()).for_each(|rank| self.wait_for(rank));
+        (0..self.0.len()).for_each(|rank| self.wait_for(rank, PATIENCE));
         self.take()
     }
 
@@ -129,8 +131,8 @@ impl Processes {
     }
 
     /// Fails with what the processes have said if they take too long.
-    fn check_time(&mut self, began: Instant) {
-        if began.elapsed() < PATIENCE {
+    fn check_time(&mut self, began: Instant, limit: Duration) {
+        if began.elapsed() < limit {
             return;
         }
         self.0.iter_mut().for_each(|child| child.kill().unwrap());

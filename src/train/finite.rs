@@ -4,6 +4,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::TrainError;
+use super::signals::elected;
 use super::task::GroupId;
 
 /// The loss and gradient norm of one group of parameters in a step: scalars on their device.
@@ -20,8 +21,8 @@ pub(super) struct GroupTensors {
 struct Unread {
     step: u64,
     groups: Vec<(GroupId, &'static str)>,
-    /// `[2·groups]`: loss and gradient norm of each; one more among several processes, the number
-    /// of those to which a signal came.
+    /// `[2·groups]`: loss and gradient norm of each; then the votes of several processes on the
+    /// signals that came.
     numbers: Tensor,
     samples: &'static str,
     names: Vec<String>,
@@ -40,8 +41,8 @@ pub(super) struct GroupNumbers {
 #[derive(Debug)]
 pub(super) struct StepNumbers {
     pub groups: Vec<GroupNumbers>,
-    /// Whether a signal came to one of several processes, so that all of them stop.
-    pub stopping: bool,
+    /// The signal that several processes take.
+    pub signal: Option<i32>,
 }
 
 /// Reads each step's numbers. On the CPU it reads them at once, which costs nothing. On CUDA it
@@ -60,7 +61,7 @@ impl FiniteCheck {
     }
 
     /// Takes the scalars of `step` (counted from 1), from at least one group, and among several
-    /// processes the number of those to which a signal came. Returns a flag for the optimizers'
+    /// processes their votes on signals. Returns a flag for the optimizers'
     /// `found_inf`: a float scalar that is 1 if the numbers are not finite.
     ///
     /// # Errors
@@ -69,12 +70,14 @@ impl FiniteCheck {
         &mut self,
         step: u64,
         groups: &[GroupTensors],
-        signals: Option<&Tensor>,
+        votes: Option<&Tensor>,
         names: &[String],
     ) -> Result<(Tensor, Option<StepNumbers>), TrainError> {
-        let scalars = groups.iter().flat_map(|group| [&group.loss, &group.grad_norm]).chain(signals);
+        let scalars = groups.iter().flat_map(|group| [&group.loss, &group.grad_norm]);
         let scalars: Vec<Tensor> = scalars.map(|scalar| scalar.detach().to_kind(Kind::Float)).collect();
         let numbers = Tensor::stack(&scalars, 0);
+        let numbers =
+            votes.map_or_else(|| numbers.shallow_clone(), |votes| Tensor::cat(&[&numbers, votes], 0));
         let found_inf = numbers.isfinite().all().logical_not().to_kind(Kind::Float);
         let of_groups = groups.iter().map(|group| (group.id, group.name)).collect();
         let (samples, names) = (self.samples, names.to_vec());
@@ -102,10 +105,9 @@ impl Unread {
             GroupNumbers { id, name, loss, grad_norm }
         };
         let groups: Vec<GroupNumbers> = self.groups.iter().enumerate().map(read).collect();
-        let signals = 2 * groups.len();
-        let stopping = signals < numbers.numel() && number(signals) > 0.0;
+        let signal = elected((2 * groups.len()..numbers.numel()).map(number));
         let bad = |group: &&GroupNumbers| !(group.loss.is_finite() && group.grad_norm.is_finite());
-        let Some(group) = groups.iter().find(bad) else { return Ok(StepNumbers { groups, stopping }) };
+        let Some(group) = groups.iter().find(bad) else { return Ok(StepNumbers { groups, signal }) };
         let (what, value) =
             if group.loss.is_finite() { ("gradient norm", group.grad_norm) } else { ("loss", group.loss) };
         Err(TrainError::NotFinite {
@@ -121,6 +123,9 @@ impl Unread {
 
 #[cfg(test)]
 mod tests {
+    use signal_hook::consts::SIGUSR1;
+
+    use super::super::signals::vote;
     use super::*;
 
     fn names() -> Vec<String> {
@@ -153,9 +158,9 @@ mod tests {
                 && error.contains("pictures of the batch: a.jpg")
         );
 
-        let came = Tensor::from(1f32);
-        let (_, numbers) = check.take(3, &numbers_of(0.5, 3.0), Some(&came), &names()).unwrap();
-        assert!(numbers.unwrap().stopping);
+        let votes = Tensor::from_slice(&vote(Some(SIGUSR1))).to_kind(Kind::Float);
+        let (_, numbers) = check.take(3, &numbers_of(0.5, 3.0), Some(&votes), &names()).unwrap();
+        assert_eq!(numbers.unwrap().signal, Some(SIGUSR1));
 
         let mut late = FiniteCheck { late: true, ..FiniteCheck::new(Device::Cpu, "pictures") };
         let (found_inf, numbers) = late.take(1, &numbers_of(f32::NAN, 1.0), None, &names()).unwrap();

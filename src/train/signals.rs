@@ -13,6 +13,22 @@ use std::{fs, io};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::flag;
 
+/// The signals that end a training, those first that win over the others.
+const HEARD: [i32; 6] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU];
+
+/// How many processes got each of the signals.
+pub(super) type Votes = [f64; HEARD.len()];
+
+/// The vote of a process that got this signal, if any.
+pub(super) fn vote(signal: Option<i32>) -> Votes {
+    HEARD.map(|heard| f64::from(u8::from(signal == Some(heard))))
+}
+
+/// The signal that all processes take, from the sums of their votes.
+pub(super) fn elected(sums: impl IntoIterator<Item = f64>) -> Option<i32> {
+    HEARD.into_iter().zip(sums).find(|(_, votes)| *votes > 0.0).map(|(signal, _)| signal)
+}
+
 /// Remembers the signal that arrived, if any.
 #[derive(Debug, Clone, Default)]
 pub struct Signals {
@@ -66,6 +82,17 @@ fn ignored(status: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_processes_take_the_same_signal() {
+        let sums = |signals: [Option<i32>; 3]| {
+            let votes = signals.map(vote);
+            std::array::from_fn::<f64, 6, _>(|i| votes.iter().map(|vote| vote[i]).sum())
+        };
+        assert_eq!(elected(sums([None, Some(SIGUSR1), None])), Some(SIGUSR1));
+        assert_eq!(elected(sums([Some(SIGUSR1), Some(SIGTERM), None])), Some(SIGTERM));
+        assert_eq!(elected(sums([None; 3])), None);
+    }
 
     #[test]
     fn the_mask_of_ignored_signals_is_read() {

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use signal_hook::consts::SIGTERM;
 use tch::Tensor;
 
+use super::signals::{elected, vote};
 use super::{Signals, TrainError};
 use crate::checkpoint::{Candidate, RunFolder, RunWriter, ValidationImages};
 use crate::logger::{Logger, LoggerError};
@@ -155,9 +155,7 @@ impl Surroundings {
     /// # Errors
     /// When the processes can't agree.
     pub fn interrupted(&self) -> Result<Option<i32>, WorldError> {
-        let own = self.signals.came();
-        let anywhere = self.world.any(own.is_some())?;
-        Ok(anywhere.then(|| own.unwrap_or(SIGTERM)))
+        Ok(elected(self.world.sum_each(vote(self.signals.came()))?))
     }
 
     /// Logs a row of this step, in the process that writes.

@@ -7,12 +7,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use signal_hook::consts::SIGTERM;
 use tch::{Device, Kind, Tensor};
 
 use super::error::chain;
 use super::finite::{FiniteCheck, GroupTensors, StepNumbers};
 use super::persist::{Live, Progress};
+use super::signals::vote;
 use super::task::{
     At, Batches, Begun, Bookmark, Fetched, GroupId, Monitor, ParameterGroup, Passes, Surroundings, Task,
     merge, merge_over,
@@ -91,8 +91,8 @@ pub struct Trainer<T: Task> {
     evaluated: u64,
     /// The place in the sequence of batches after the last step.
     bookmark: Bookmark,
-    /// Whether several processes have agreed to stop, since a signal came to one of them.
-    stopping: bool,
+    /// The signal that several processes have agreed to take.
+    agreed: Option<i32>,
 }
 
 /// A group of parameters and its optimizer.
@@ -241,7 +241,7 @@ impl<T: Task> Trainer<T> {
             window: Window::new(),
             evaluated,
             bookmark,
-            stopping: false,
+            agreed: None,
         })
     }
 
@@ -319,8 +319,7 @@ impl<T: Task> Trainer<T> {
 
     /// The signal that ends the training. Several processes agreed on it in the last step.
     fn signal(&self) -> Option<i32> {
-        let own = self.around.signals.came();
-        if self.around.world.size() == 1 { own } else { self.stopping.then(|| own.unwrap_or(SIGTERM)) }
+        if self.around.world.size() == 1 { self.around.signals.came() } else { self.agreed }
     }
 
     /// Gives every process the weights of the first: on processors of different kinds the same seed
@@ -375,12 +374,12 @@ impl<T: Task> Trainer<T> {
         self.around.world.at(|| format!("step {step}"));
         let (numbers, monitors) = catching(|| with_tf32(tf32, || self.step_on_device(fetched)))??;
         self.window.samples += fetched.samples;
-        if let Some(StepNumbers { groups, stopping }) = numbers {
+        if let Some(StepNumbers { groups, signal }) = numbers {
             let speed = format!("{}/s", T::SAMPLES);
             let per_sec = self.window.samples_per_sec() * f64::from(self.around.world.size());
             self.around.logger.progress(step, &[("loss", groups[0].loss), (&*speed, per_sec)]);
             self.window.numbers = groups;
-            self.stopping = stopping;
+            self.agreed = signal;
         }
         self.window.add_monitors(monitors);
         Ok(())
@@ -427,9 +426,8 @@ impl<T: Task> Trainer<T> {
             let grad_norm = group.optimizer.clip()?;
             learning.push(GroupTensors { id, name: group.name, loss, grad_norm });
         }
-        let stopping = agree(world, &mut learning, self.around.signals.came().is_some())?;
-        let (found_inf, numbers) =
-            self.finite.take(step + 1, &learning, stopping.as_ref(), &fetched.names)?;
+        let votes = agree(world, &mut learning, self.around.signals.came())?;
+        let (found_inf, numbers) = self.finite.take(step + 1, &learning, votes.as_ref(), &fetched.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back;
         // nothing is evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
@@ -459,7 +457,7 @@ impl<T: Task> Trainer<T> {
         self.batches.share_skipped(&mut self.around)?;
         if let Some(numbers) = self.finite.finish()? {
             self.window.numbers = numbers.groups;
-            self.stopping |= numbers.stopping;
+            self.agreed = self.agreed.or(numbers.signal);
         }
         let world = &self.around.world;
         let own = self.task.row(world)?;
@@ -628,22 +626,25 @@ impl<T: Task> Trainer<T> {
     }
 }
 
-/// Makes the losses their means over all processes, and returns the number of processes to which a
-/// signal came, a scalar on the device; `None` in a single process. All in one exchange, and without
-/// a wait for the device.
-fn agree(world: &World, learning: &mut [GroupTensors], signal: bool) -> Result<Option<Tensor>, TrainError> {
+/// Makes the losses their means over all processes, and returns the sums of their votes on signals;
+/// `None` in a single process. All in one exchange, and without a wait for the device.
+fn agree(
+    world: &World,
+    learning: &mut [GroupTensors],
+    signal: Option<i32>,
+) -> Result<Option<Tensor>, TrainError> {
     if world.size() == 1 {
         return Ok(None);
     }
     let losses: Vec<Tensor> = learning.iter().map(|group| group.loss.to_kind(Kind::Float)).collect();
-    let came = Tensor::full([], f64::from(u8::from(signal)), (Kind::Float, losses[0].device()));
-    let numbers = Tensor::stack(&losses.into_iter().chain([came]).collect::<Vec<Tensor>>(), 0);
-    let mut sums = world.sum(&numbers)?.unbind(0);
-    let came = sums.pop();
-    for (group, sum) in learning.iter_mut().zip(sums) {
+    let losses = Tensor::stack(&losses, 0);
+    let votes = Tensor::from_slice(&vote(signal)).to_kind(Kind::Float).to_device(losses.device());
+    let sums = world.sum(&Tensor::cat(&[&losses, &votes], 0))?;
+    let own = learning.len() as i64;
+    for (group, sum) in learning.iter_mut().zip(sums.narrow(0, 0, own).unbind(0)) {
         group.loss = sum / f64::from(world.size());
     }
-    Ok(came)
+    Ok(Some(sums.narrow(0, own, sums.size()[0] - own)))
 }
 
 fn prefixed(prefix: &str, figures: &[(String, f64)]) -> Vec<(String, f64)> {

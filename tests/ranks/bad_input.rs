@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::common::Scratch;
 use super::common::program::refused;
-use super::{Processes, free_port, new_run, process, succeed};
+use super::{Processes, SOON, free_port, new_run, process, succeed};
 
 /// Starts two processes, process 1 with further arguments.
 fn started(base: &[String], of_other: &[&str]) -> Processes {
@@ -18,7 +18,9 @@ fn started(base: &[String], of_other: &[&str]) -> Processes {
 /// Runs process `rank` of two, of which the other never comes.
 fn only(rank: u32, port: u16, base: &[String]) -> std::process::Output {
     let child = process(rank, 2, port).args(base).arg("--set=train.timeout_secs=3").spawn().unwrap();
-    Processes(vec![child]).outputs().swap_remove(0)
+    let mut started = Processes(vec![child]);
+    started.wait_for(0, SOON);
+    started.outputs().swap_remove(0)
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::common::Scratch;
 use super::common::program::refused;
-use super::{ENDLESS, Processes};
+use super::{ENDLESS, Processes, SOON};
 
 /// Starts two processes that give up after `timeout` seconds.
 fn endless(scratch: &Scratch, timeout: u32) -> Processes {
@@ -16,7 +16,7 @@ fn a_killed_process_is_named_by_the_other() {
         let scratch = Scratch::new();
         let mut started = endless(&scratch, 60);
         started.signal(killed, "-KILL");
-        started.wait_for(left);
+        started.wait_for(left, SOON);
         let who = format!("process {killed} ");
         refused(&started.outputs()[left], 1, &[&format!("process {left} stopped in"), &who]);
     }
@@ -28,8 +28,7 @@ fn a_stalled_process_is_named_by_the_other() {
         let scratch = Scratch::new();
         let mut started = endless(&scratch, 6);
         started.signal(stalled, "-STOP");
-        // Not before the time-out, and long before the default one.
-        started.wait_for(left);
+        started.wait_for(left, SOON);
         started.signal(stalled, "-KILL");
         let who = format!("process {stalled} ");
         refused(&started.outputs()[left], 1, &[&format!("process {left} stopped in"), &who]);
