@@ -21,7 +21,8 @@ const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
 const LOOK: Duration = Duration::from_millis(500);
 /// The pause between two looks at what changes soon.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long the process that serves the store waits for the others to end.
+/// How long the process that serves the store waits for the others to end, but no longer than the
+/// time-out: one that never came says no goodbye.
 const GOODBYE: Duration = Duration::from_secs(60);
 
 /// A process that has met the others.
@@ -207,7 +208,7 @@ impl Joined {
         if !self.serves || !said {
             return;
         }
-        let deadline = Instant::now() + GOODBYE;
+        let deadline = Instant::now() + GOODBYE.min(self.timeout);
         for rank in 1..self.size {
             let mut watch = self.peers.watch(rank, self.peers.time_to_explain());
             while self.store.get(&key(rank), LOOK).is_err() && Instant::now() < deadline {
