@@ -16,7 +16,8 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     let Some(meeting) = Launch::meeting_of_process(|name| env::var(name).ok())? else {
         return evaluate(&options(args), &World::single());
     };
-    let world = World::join(&meeting, inference::EVALUATION_TIMEOUT)?;
+    meeting.words().iter().filter(|_| meeting.rank == 0).for_each(|text| tell().note(text));
+    let world = World::join("evaluate", &meeting, inference::EVALUATION_TIMEOUT)?;
     let outcome = evaluate(&options(args), &world);
     let ending = outcome.as_ref().err().map(|error| format!("{error:#}"));
     world.leave(ending.as_deref());

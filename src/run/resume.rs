@@ -106,9 +106,13 @@ impl<R: RunTask> Earlier<R> {
         self.last_state().filter(|_| self.has_checkpoint())
     }
 
-    /// The step of the checkpoint to resume from.
-    pub fn step(&self) -> Option<u64> {
-        self.resumed.loaded.as_ref().map(|loaded| loaded.step)
+    /// The step of the checkpoint to resume from, and a hash of its content.
+    pub fn checkpoint(&self) -> Option<(u64, String)> {
+        let step = self.resumed.loaded.as_ref()?.step;
+        // The manifest has the hashes of all files.
+        let manifest =
+            fs::read(self.folder().checkpoint_path(step).join("manifest.json")).unwrap_or_default();
+        Some((step, blake3::hash(&manifest).to_hex().to_string()))
     }
 
     /// Whether there is a checkpoint to resume from.

@@ -20,6 +20,8 @@ use crate::train::{self, Task};
 use crate::world::{World, WorldError};
 use pixtok_base::Misuse;
 
+/// The largest number of numbers of processes that an error names.
+const FITTING: usize = 8;
 /// The longest value that an error shows. Longer ones are hashes, which tell the user nothing.
 const SHOWN: usize = 60;
 /// The largest number of differences that an error names.
@@ -71,10 +73,10 @@ pub(super) fn create(path: &Path, world: &World) -> Result<RunWriter> {
 pub(super) fn check<R: RunTask>(
     config: &R::Config,
     earlier: Option<&Earlier<R>>,
-    device: Device,
+    (run, device): (&Path, Device),
     world: &World,
 ) -> Result<()> {
-    check_batch(config.train(), world.size() as usize)?;
+    check_batch(config.train(), world.size() as usize, earlier.is_some())?;
     if world.size() == 1 {
         return Ok(());
     }
@@ -84,7 +86,10 @@ pub(super) fn check<R: RunTask>(
     own.insert("the version of pixtok".to_owned(), env!("CARGO_PKG_VERSION").into());
     own.insert("the version of libtorch".to_owned(), libtorch_version().into());
     own.insert("the kind of device".to_owned(), if device.is_cuda() { "CUDA" } else { "CPU" }.into());
-    own.insert("the step to resume from".to_owned(), earlier.and_then(Earlier::step).into());
+    let (step, content) = earlier.and_then(Earlier::checkpoint).unzip();
+    own.insert("the step to resume from".to_owned(), step.into());
+    own.insert("the content of the checkpoint".to_owned(), content.into());
+    own.insert("the run folder".to_owned(), run.display().to_string().into());
     compare("the comparison of settings", &Value::Object(own), world)
 }
 
@@ -153,9 +158,19 @@ fn differences(first: &Value, other: &Value, path: &str) -> Vec<(String, [String
 }
 
 /// Refuses a batch that `processes` can't divide equally.
-fn check_batch(train: &train::Config, processes: usize) -> Result<()> {
+fn check_batch(train: &train::Config, processes: usize, resumed: bool) -> Result<()> {
     let (batch, parts) = (train.batch_size, train.micro_batches);
     if !batch.is_multiple_of(processes) {
+        if resumed {
+            let fitting = (1..=batch).filter(|processes| batch.is_multiple_of(*processes));
+            let fitting: Vec<String> = fitting.take(FITTING).map(|processes| processes.to_string()).collect();
+            return Err(Misuse(format!(
+                "{processes} processes can't divide the run's train.batch_size {batch} equally; go on with a number of \
+                 processes that can: {}",
+                fitting.join(", ")
+            ))
+            .into());
+        }
         let lower = batch / processes * processes;
         let words =
             if lower > 0 { format!("{lower} or {}", lower + processes) } else { processes.to_string() };
@@ -186,11 +201,14 @@ mod tests {
     fn a_batch_is_divided_equally_or_refused() {
         let of = |batch_size, micro_batches, processes| {
             let train = train::Config { batch_size, micro_batches, ..train::Config::default() };
-            check_batch(&train, processes).map_err(|error| error.to_string())
+            check_batch(&train, processes, false).map_err(|error| error.to_string())
         };
         assert_eq!(of(32, 4, 2), Ok(()));
         assert!(of(32, 1, 3).unwrap_err().contains("set it to 30 or 33"));
         assert!(of(2, 1, 3).unwrap_err().contains("set it to 3"));
+        let train = train::Config { batch_size: 16, ..train::Config::default() };
+        let resumed = check_batch(&train, 3, true).unwrap_err().to_string();
+        assert!(resumed.ends_with("a number of processes that can: 1, 2, 4, 8, 16"), "{resumed}");
         assert!(of(12, 4, 2).unwrap_err().contains("has 6 images of train.batch_size 12"));
     }
 

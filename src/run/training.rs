@@ -28,14 +28,13 @@ use pixtok_torch::{keep_freed_memory, set_deterministic, use_one_heap};
 /// training.
 pub fn train(options: &TrainOptions, meeting: Option<&Meeting>, tell: Tell) -> Result<(Outcome, PathBuf)> {
     let world = match meeting {
-        Some(meeting) => World::join(meeting, timeout(&config_file(options)?, &options.overrides))?,
+        Some(meeting) => {
+            meeting.words().iter().filter(|_| meeting.rank == 0).for_each(|text| tell.note(text));
+            World::join("train", meeting, timeout(&config_file(options)?, &options.overrides))?
+        }
         None => World::single(),
     };
     let tell = tell.once(&world);
-    if world.size() > 1 {
-        let (launcher, size) = (meeting.map_or("", |meeting| meeting.launcher), world.size());
-        tell.note(&format!("{size} processes train together (by {launcher})"));
-    }
     let outcome = together::options(options, &world)
         .and_then(|options| task::chosen(&options)?.train(&options, &world, tell));
     let ending = outcome.as_ref().err().map(|error| format!("{error:#}"));
@@ -100,7 +99,8 @@ fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell
     }
     if let Some(world) = world {
         // Before they connect: processes with different devices can't.
-        together::check(&config, earlier.as_ref(), device, world)?;
+        let run = options.resume.clone().unwrap_or_else(|| run_folder(options));
+        together::check(&config, earlier.as_ref(), (&run, device), world)?;
     }
     let world = world.cloned().unwrap_or_else(World::single);
     world.connect(device)?;

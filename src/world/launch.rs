@@ -96,6 +96,14 @@ pub struct Meeting {
 /// The launcher's variables don't say where the processes meet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchError {
+    /// There are several processes, and this one doesn't know which it is.
+    #[error(
+        "WORLD_SIZE is {size}, and RANK is not set; set it to the number of this process, or unset WORLD_SIZE"
+    )]
+    NoRank {
+        /// How many there are.
+        size: u32,
+    },
     /// The number of processes is unknown.
     #[error(
         "{index} is {own:?}, and {count} is not set; set it to the number of completions in the job's manifest"
@@ -187,6 +195,15 @@ impl Classified for LaunchError {
     }
 }
 
+impl Meeting {
+    /// What a process that now waits for the others says; `None` if there are no others.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let Self { size, host, port, launcher, .. } = self;
+        (self.size > 1).then(|| format!("{size} processes meet at {host}:{port} (by {launcher})"))
+    }
+}
+
 impl Launch {
     /// Finds the launcher of this process by its variables. `variable` looks one up.
     #[must_use]
@@ -226,8 +243,12 @@ impl Launch {
     pub fn meeting_of_process(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Option<Meeting>, LaunchError> {
-        let launch = Self::find(&variable).filter(|launch| launch.is_together(&variable));
-        launch.map(|launch| launch.meeting(&variable)).transpose()
+        let Some(launch) = Self::find(&variable) else {
+            let size = variable("WORLD_SIZE").and_then(|size| size.trim().parse().ok()).unwrap_or(1);
+            return if size > 1 { Err(LaunchError::NoRank { size }) } else { Ok(None) };
+        };
+        let meeting = launch.is_together(&variable).then(|| launch.meeting(&variable));
+        meeting.transpose()
     }
 
     /// The same as [`Launch::numbers`], or the error.

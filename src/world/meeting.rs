@@ -17,9 +17,9 @@ use pixtok_torch::{Group, Reach, Store};
 
 /// The variable that chooses Gloo's network interface, as in PyTorch.
 const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
-/// How often a process that waits for another looks whether that one is alive.
+/// How often a waiting process checks whether the other is alive.
 const LOOK: Duration = Duration::from_millis(500);
-/// The pause between two looks at what changes soon.
+/// The pause between two checks of something that changes soon.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the process that serves the store waits for the others to end, but no longer than the
 /// time-out: one that never came says no goodbye.
@@ -44,9 +44,11 @@ pub(super) struct Joined {
     pub(super) groups: OnceLock<Groups>,
 }
 
-/// What a process tells the others of itself when they meet.
+/// What a process tells the others about itself when they meet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Card {
+    /// What it was started to do: `train`, for instance.
+    purpose: String,
     host: String,
     /// The processors that it may use, as Linux lists them.
     processors: String,
@@ -57,15 +59,17 @@ struct Card {
 }
 
 impl Joined {
-    pub fn new(meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
+    pub fn new(purpose: &str, meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
         let (rank, size, port) = (meeting.rank, meeting.size, meeting.port);
         let serves = rank == 0 && !meeting.served;
         let store = Store::connect(&meeting.host, port, serves, timeout).map_err(|error| {
             let reason = error.to_string();
             if serves {
                 // The system says it in fewer words than libtorch.
-                let refused = TcpListener::bind(("0.0.0.0", port)).err();
-                return WorldError::Port { port, reason: refused.map_or(reason, |error| error.to_string()) };
+                return match TcpListener::bind(("0.0.0.0", port)) {
+                    Err(refused) => WorldError::Port { port, reason: refused.to_string() },
+                    Ok(_) => WorldError::OtherHost { host: meeting.host.clone(), port, reason },
+                };
             }
             WorldError::NoStore {
                 rank,
@@ -78,7 +82,15 @@ impl Joined {
         })?;
         let store = store.part(&format!("pixtok/{}/", meeting.name))?;
         // A store that a launcher serves outlives a start, and still has its keys.
-        let store = if meeting.served { this_start(&store, (rank, size), timeout)? } else { store };
+        let store = if meeting.served {
+            this_start(&store, (rank, size), timeout)?
+        } else {
+            if store.count(&format!("claim/{rank}"))? > 1 {
+                let (host, port) = (meeting.host.clone(), meeting.port);
+                return Err(WorldError::Claimed { rank, host, port });
+            }
+            store
+        };
         let peers = Peers::new(rank, size, &store, timeout)?;
         let joined = Self {
             rank,
@@ -93,7 +105,7 @@ impl Joined {
             exchanges: AtomicU64::new(0),
             groups: OnceLock::new(),
         };
-        let introduced = joined.introduced(meeting);
+        let introduced = joined.introduced(purpose, meeting);
         if let Err(error) = &introduced {
             joined.leave(Some(&error.to_string()));
         }
@@ -101,17 +113,23 @@ impl Joined {
         Ok(Self { on_these_processors, reach, ..joined })
     }
 
-    /// Exchanges cards with the others.
-    fn introduced(&self, meeting: &Meeting) -> Result<(u32, Reach), WorldError> {
-        let own = own_card(&meeting.host, meeting.port);
+    /// Sends this process's card to all, and receives theirs.
+    fn introduced(&self, purpose: &str, meeting: &Meeting) -> Result<(u32, Reach), WorldError> {
+        let own = own_card(purpose, &meeting.host, meeting.port);
         let failed = |error: serde_json::Error| WorldError::Torch(error.to_string());
         let text = serde_json::to_string(&own).map_err(failed)?;
         let cards = self.exchange("the meeting of all processes", &text, self.timeout)?;
         let cards = cards.iter().map(|card| serde_json::from_str(card));
         let cards = cards.collect::<Result<Vec<Card>, _>>().map_err(failed)?;
         let alike = |card: &&Card| (&card.host, &card.processors) == (&own.host, &own.processors);
+        for (rank, card) in cards.iter().enumerate().filter(|(_, card)| card.purpose != own.purpose) {
+            return Err(WorldError::Differs(format!(
+                "process {rank} was started to {}, and process {} to {}; give every process the same command",
+                card.purpose, self.rank, own.purpose
+            )));
+        }
         let reach = match std::env::var(INTERFACE) {
-            Ok(name) if !name.is_empty() => Reach::Interface(name),
+            Ok(names) if !names.is_empty() => Reach::Interfaces(interfaces(&names)?),
             _ => Reach::Address(reachable(&own, &cards)?.to_string()),
         };
         Ok((cards.iter().filter(alike).count().max(1) as u32, reach))
@@ -143,8 +161,7 @@ impl Joined {
         Ok(())
     }
 
-    /// The texts of all processes. The first collects them, so that the store has few requests to
-    /// answer.
+    /// The texts of all processes. Process 0 collects them, so the store has few requests to answer.
     pub fn exchange(&self, what: &str, own: &str, patience: Duration) -> Result<Vec<String>, WorldError> {
         let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
         let (each, all) = (|rank: u32| format!("own/{number}/{rank}"), format!("all/{number}"));
@@ -167,7 +184,7 @@ impl Joined {
         Ok(texts)
     }
 
-    /// Waits until the first process comes here too.
+    /// Waits until process 0 comes here too.
     pub fn wait_for_the_first(&self, patience: Duration) -> Result<(), WorldError> {
         let number = self.exchanges.fetch_add(1, Ordering::Relaxed);
         let (what, key) = ("the wait for process 0", format!("first/{number}"));
@@ -222,7 +239,7 @@ impl Joined {
 
 /// The part of a store that belongs to this start alone. Each process shows a new token; the first
 /// lists all tokens until every process has confirmed the same list. A token that an earlier start
-/// left behind is confirmed by nobody. The keys begin with a hash of the list, which itself would be
+/// left behind is never confirmed. The keys begin with a hash of the list, which itself would be
 /// kilobytes long for hundreds of processes.
 fn this_start(store: &Store, (rank, size): (u32, u32), timeout: Duration) -> Result<Store, WorldError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
@@ -274,13 +291,19 @@ fn this_start(store: &Store, (rank, size): (u32, u32), timeout: Duration) -> Res
     }
 }
 
-fn own_card(host: &str, port: u16) -> Card {
+fn own_card(purpose: &str, host: &str, port: u16) -> Card {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let found = route(host, port).unwrap_or((loopback, loopback));
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let processors = status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default();
-    Card { host: name, processors: processors.to_owned(), address: found.0, meeting: found.1 }
+    Card {
+        purpose: purpose.to_owned(),
+        host: name,
+        processors: processors.to_owned(),
+        address: found.0,
+        meeting: found.1,
+    }
 }
 
 /// The address of this host on the way to `host`, and that of `host`.
@@ -296,6 +319,20 @@ fn route(host: &str, port: u16) -> Option<(IpAddr, IpAddr)> {
     Some((socket.local_addr().ok()?.ip(), there.ip()))
 }
 
+/// The network interfaces that the user names, with commas between them.
+fn interfaces(names: &str) -> Result<Vec<String>, WorldError> {
+    let names: Vec<String> = names.split(',').map(|name| name.trim().to_owned()).collect();
+    // Only Linux has this folder.
+    let known = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut known: Vec<String> =
+        known.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    known.sort_unstable();
+    match names.iter().find(|name| !known.is_empty() && !known.contains(name)) {
+        Some(unknown) => Err(WorldError::Interface { name: unknown.clone(), known: known.join(", ") }),
+        None => Ok(names),
+    }
+}
+
 /// The address at which processes on other hosts reach this one. On the host of the meeting place
 /// its name often means 127.0.1.1; the others know its real address.
 fn reachable(own: &Card, cards: &[Card]) -> Result<IpAddr, WorldError> {
@@ -305,8 +342,8 @@ fn reachable(own: &Card, cards: &[Card]) -> Result<IpAddr, WorldError> {
     }
     others().map(|card| card.meeting).find(|meeting| !meeting.is_loopback()).ok_or_else(|| {
         WorldError::Differs(format!(
-            "MASTER_ADDR leads each host to itself ({}), and there are processes on several hosts ({} and {}, for instance); \
-             set it to an address of process 0's host that the others reach",
+            "MASTER_ADDR resolves to a loopback address ({}), but the processes run on several hosts ({} and {}, for instance); \
+             set it to an address of process 0's host that the others can reach",
             own.meeting,
             own.host,
             others().next().map_or("", |card| &card.host)
@@ -319,8 +356,8 @@ mod tests {
     use super::*;
 
     fn card(host: &str, address: [u8; 4], meeting: [u8; 4]) -> Card {
-        let (host, processors) = (host.to_owned(), String::new());
-        Card { host, processors, address: address.into(), meeting: meeting.into() }
+        let (purpose, host, processors) = ("train".to_owned(), host.to_owned(), String::new());
+        Card { purpose, host, processors, address: address.into(), meeting: meeting.into() }
     }
 
     #[test]

@@ -78,6 +78,38 @@ pub enum WorldError {
         /// libtorch's words.
         reason: String,
     },
+    /// Process 0 does not run where the processes meet.
+    #[error(
+        "process 0 can't reach the store that it serves itself at {host}:{port} ({reason}); set MASTER_ADDR to a name or an address of the host of process 0"
+    )]
+    OtherHost {
+        /// Where the store should be.
+        host: String,
+        /// The port there.
+        port: u16,
+        /// libtorch's words.
+        reason: String,
+    },
+    /// Two processes have the same rank.
+    #[error(
+        "another process has already come to {host}:{port} as process {rank}; if it is of another job, set MASTER_PORT to a free port in every process of this one"
+    )]
+    Claimed {
+        /// This process.
+        rank: u32,
+        /// Where the processes meet.
+        host: String,
+        /// The port there.
+        port: u16,
+    },
+    /// There is no such network interface.
+    #[error("GLOO_SOCKET_IFNAME names {name:?}, and this host has only {known}")]
+    Interface {
+        /// The name.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// This process found nobody at the meeting place.
     #[error(
         "process {rank} of {size} found no store at {host}:{port} within {seconds} s ({reason}); check that process 0 is running, that MASTER_ADDR and MASTER_PORT are its host and port, and that the port is open"
@@ -117,7 +149,12 @@ pub enum WorldError {
 impl Classified for WorldError {
     fn class(&self) -> Class {
         match self {
-            Self::Launch(_) | Self::Port { .. } | Self::Differs(_) => Class::Misuse,
+            Self::Launch(_)
+            | Self::Port { .. }
+            | Self::OtherHost { .. }
+            | Self::Claimed { .. }
+            | Self::Interface { .. }
+            | Self::Differs(_) => Class::Misuse,
             Self::NoStore { .. } | Self::Lost { .. } | Self::Torch(_) => Class::Failed,
         }
     }
@@ -155,18 +192,18 @@ impl World {
         Ok(Self { rank, size, local_rank, ..Self::single() })
     }
 
-    /// Meets the other processes of a launch. From then on each of them shows the others that it is
-    /// alive. The others give up on a process that is silent, or keeps an exchange waiting, for
-    /// `timeout`.
+    /// Meets the other processes of a launch, which must have the same `purpose`: `train`, for
+    /// instance. From then on each of them shows the others that it is alive. The others give up on
+    /// a process that is silent, or keeps an exchange waiting, for `timeout`.
     ///
     /// # Errors
     /// When not all processes come in time, or the port of the store is in use.
-    pub fn join(meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
+    pub fn join(purpose: &str, meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
         let (rank, size) = (meeting.rank, meeting.size);
         if size == 1 {
             return Ok(Self::single());
         }
-        let joined = Some(Arc::new(Joined::new(meeting, timeout)?));
+        let joined = Some(Arc::new(Joined::new(purpose, meeting, timeout)?));
         Ok(Self { rank, size, local_rank: meeting.local_rank, joined })
     }
 

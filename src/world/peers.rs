@@ -1,8 +1,8 @@
 //! Which processes are alive, and which one is to blame if an exchange fails.
 //!
 //! Each process writes a sign of life into the store every second, with the exchange that it has
-//! come to. After a failure the others' signs are read twice: who is silent is gone, and who has
-//! not come to the exchange holds the others up.
+//! come to. After a failure the others' signs are read twice: a process whose sign has not changed
+//! is gone, and one that has not come to the exchange holds the others up.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use pixtok_torch::{Store, TorchError};
 
 /// The time between two signs of life.
 const BEAT: Duration = Duration::from_secs(1);
-/// A request to a store that is there takes much less.
+/// A reachable store answers much faster.
 const REQUEST: Duration = Duration::from_secs(1);
 /// The largest number of processes that a message names.
 const NAMED: usize = 8;
@@ -42,7 +42,7 @@ struct Sign {
 struct Ending {
     /// The error because of which it did.
     error: Option<String>,
-    /// Whether others were to blame, which they tell better themselves.
+    /// Whether others were to blame, which report the cause better themselves.
     of_others: bool,
 }
 

@@ -26,7 +26,7 @@ fn together<T: Send>(size: u32, timeout: Duration, body: impl Fn(&World) -> T + 
             restarts: 0,
             name: "test".to_owned(),
         };
-        let world = World::join(&meeting, timeout).unwrap();
+        let world = World::join("test", &meeting, timeout).unwrap();
         world.connect(Device::Cpu).unwrap();
         let result = body(&world);
         world.leave(None);
@@ -133,11 +133,12 @@ fn nobody_at_the_meeting_place_is_an_error_with_its_name() {
         restarts: 0,
         name: "test".to_owned(),
     };
-    let error = World::join(&meeting, Duration::from_secs(1)).unwrap_err();
+    let error = World::join("test", &meeting, Duration::from_secs(1)).unwrap_err();
     assert!(error.to_string().contains("process 1 of 2 found no store at 127.0.0.1:1 within 1 s"), "{error}");
     let taken = TcpListener::bind("[::]:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let error = World::join(&Meeting { rank: 0, port, ..meeting }, Duration::from_secs(1)).unwrap_err();
+    let error =
+        World::join("test", &Meeting { rank: 0, port, ..meeting }, Duration::from_secs(1)).unwrap_err();
     assert_eq!(error.class(), Class::Misuse);
     assert!(error.to_string().contains(&format!("port {port}")), "{error}");
 }

@@ -4,6 +4,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Logging.h>
 #include <cstdlib>
+#include <sstream>
 #include <thread>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -79,13 +80,21 @@ char* px_store_has(void* store, const char* key, int* has) {
   return caught([&] { *has = (*static_cast<Store*>(store))->check({key}) ? 1 : 0; });
 }
 
-// Processes that exchange tensors on the CPU, reached at `address` of this host.
-char* px_group_gloo(void* store, int rank, int size, int64_t timeout_ms, const char* interface, const char* address,
+// Adds 1 to a key, which begins at 0, and gives its new value.
+char* px_store_count(void* store, const char* key, int64_t* count) {
+  return caught([&] { *count = (*static_cast<Store*>(store))->add(key, 1); });
+}
+
+// Processes that exchange tensors on the CPU, reached by network interfaces (their names with commas
+// between them) or, without any, at `address` of this host.
+char* px_group_gloo(void* store, int rank, int size, int64_t timeout_ms, const char* interfaces, const char* address,
                     void** group) {
   return caught([&] {
     auto options = c10d::ProcessGroupGloo::Options::create(ms(timeout_ms));
-    options->devices.push_back(*interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
-                                          : c10d::ProcessGroupGloo::createDeviceForHostname(address));
+    std::istringstream names(interfaces);
+    for (std::string name; std::getline(names, name, ',');)
+      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(name));
+    if (options->devices.empty()) options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
     auto made = new Group;
     made->backend = c10::make_intrusive<c10d::ProcessGroupGloo>(*static_cast<Store*>(store), rank, size, options);
     *group = made;

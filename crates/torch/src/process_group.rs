@@ -16,8 +16,8 @@ use tch::Tensor;
 use super::shim::{
     check, made, message_of, px_all_gather, px_all_reduce, px_broadcast, px_free, px_gradients,
     px_gradients_arm, px_gradients_finish, px_group_close, px_group_fault, px_group_gloo, px_group_of,
-    px_nccl_group, px_store, px_store_again, px_store_free, px_store_get, px_store_has, px_store_part,
-    px_store_set, px_summed, px_use_cuda,
+    px_nccl_group, px_store, px_store_again, px_store_count, px_store_free, px_store_get, px_store_has,
+    px_store_part, px_store_set, px_summed, px_use_cuda,
 };
 use super::{TorchError, load_nccl};
 
@@ -191,6 +191,20 @@ impl Store {
             Ok(has != 0)
         })
     }
+
+    /// Adds 1 to a key, which begins at 0, and returns its new value. No two processes get the same.
+    ///
+    /// # Errors
+    /// When the store is gone.
+    pub fn count(&self, key: &str) -> Result<i64, TorchError> {
+        let key = text(key)?;
+        self.ask(self.patience, move |store| {
+            let mut count = 0;
+            // SAFETY: all pointers are valid through the call.
+            check(unsafe { px_store_count(store.0, key.as_ptr(), &raw mut count) })?;
+            Ok(count)
+        })
+    }
 }
 
 fn no_answer(patience: Duration) -> TorchError {
@@ -200,8 +214,8 @@ fn no_answer(patience: Duration) -> TorchError {
 /// How the other processes reach this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// By the addresses of a network interface: `eth0`, for instance.
-    Interface(String),
+    /// By the addresses of network interfaces: `eth0`, for instance. More than one share the traffic.
+    Interfaces(Vec<String>),
     /// By an address or a name of this host.
     Address(String),
 }
@@ -234,8 +248,8 @@ impl Group {
         timeout: Duration,
         reach: &Reach,
     ) -> Result<Self, TorchError> {
-        let (interface, address) = match reach {
-            Reach::Interface(name) => (text(name)?, text("")?),
+        let (interfaces, address) = match reach {
+            Reach::Interfaces(names) => (text(&names.join(","))?, text("")?),
             Reach::Address(address) => (text("")?, text(address)?),
         };
         let made = |out| {
@@ -247,7 +261,7 @@ impl Group {
                     rank,
                     size,
                     milliseconds(timeout),
-                    interface.as_ptr(),
+                    interfaces.as_ptr(),
                     address.as_ptr(),
                     out,
                 )
@@ -292,7 +306,7 @@ impl Group {
     }
 
     /// The sum of `x` over all processes, with gradients: its backward pass sums the gradients of
-    /// all processes and has gradients itself. Panics in the form of tch's own methods.
+    /// all processes and has gradients itself. Panics like tch's own methods.
     pub fn summed(&self, x: &Tensor) -> Tensor {
         // SAFETY: on success the shim gives a new tensor. The group is never freed, so the graph
         // may keep its address.
@@ -367,8 +381,8 @@ impl fmt::Debug for GradientBuckets {
 }
 
 impl GradientBuckets {
-    /// Watches the gradients of `parameters` for as long as these live. With `bf16` they travel in
-    /// half the bytes, rounded.
+    /// Watches the gradients of `parameters` for as long as these live. With `bf16` the
+    /// gradients are rounded and take half the bytes.
     ///
     /// # Errors
     /// When libtorch fails.

@@ -117,12 +117,13 @@ unsafe extern "C" {
         size: *mut usize,
     ) -> *mut c_char;
     pub(super) fn px_store_has(store: *mut c_void, key: *const c_char, has: *mut c_int) -> *mut c_char;
+    pub(super) fn px_store_count(store: *mut c_void, key: *const c_char, count: *mut i64) -> *mut c_char;
     pub(super) fn px_group_gloo(
         store: *mut c_void,
         rank: c_int,
         size: c_int,
         timeout_ms: i64,
-        interface: *const c_char,
+        interfaces: *const c_char,
         address: *const c_char,
         group: *mut *mut c_void,
     ) -> *mut c_char;
