@@ -197,6 +197,8 @@ impl Peers {
             blamed = blame_each(followers);
         }
         if blamed.is_empty() {
+            // Gloo ends some of its messages with a farewell.
+            let reason = reason.split(" GLHF").next().unwrap_or(reason);
             return self.error(what, reason.to_owned());
         }
         self.error_of(&blamed)
