@@ -41,7 +41,9 @@ fn trained(scratch: &Scratch, size: u32, run: &str, args: &[&str]) {
 
 /// Asserts that two runs have the same losses up to rounding, at first, and still similar ones at
 /// the end. One rounding may choose another code, from which on the runs are not the same.
-fn assert_the_same(what: &str, one: &Path, several: &Path) {
+///
+/// Returns whether every step has the same codes.
+fn assert_the_same(what: &str, one: &Path, several: &Path) -> bool {
     let [one, several] = [one, several].map(|run| rows_with(run, "loss/total"));
     assert_eq!((one.len(), several.len()), (20, 20), "{what}");
     let of_codes = |row: &BTreeMap<String, Value>| -> Vec<String> {
@@ -50,9 +52,12 @@ fn assert_the_same(what: &str, one: &Path, several: &Path) {
     let same_codes = |(a, b): &(&BTreeMap<String, Value>, &BTreeMap<String, Value>)| {
         of_codes(a).iter().all(|key| apart(key, a, b) < 1e-9)
     };
-    let alike: Vec<_> = one.iter().zip(&several).take_while(same_codes).take(FIRST).collect();
-    assert!(!alike.is_empty(), "{what}: the codes of the first step differ");
-    for (a, b) in alike {
+    let alike: Vec<_> = one.iter().zip(&several).take_while(same_codes).collect();
+    // On some processor rounding may choose another code in the first step already.
+    let first = apart("loss/total", &one[0], &several[0]);
+    assert!(first <= 1e-3, "{what}: the first losses differ by {first:e}");
+    let all_alike = alike.len() == one.len();
+    for (a, b) in alike.into_iter().take(FIRST) {
         let keys = |row: &BTreeMap<String, Value>| -> Vec<String> {
             row.keys().filter(|key| *key != "speed/waiting_share").cloned().collect()
         };
@@ -69,14 +74,17 @@ fn assert_the_same(what: &str, one: &Path, several: &Path) {
     let (a, b) = (&one[19], &several[19]);
     let apart = apart("loss/total", a, b);
     assert!(apart <= 2e-2, "{what}: the last losses differ by {apart:e}: {a:?}, {b:?}");
+    all_alike
 }
 
-/// Asserts the same of all figures of the evaluation, which processes share.
-fn assert_same_evaluation(what: &str, one: &Path, several: &Path) {
+/// Asserts the same of all figures of the evaluation, which processes share. `alike` is whether the
+/// training had the same codes in every step.
+fn assert_same_evaluation(what: &str, one: &Path, several: &Path, alike: bool) {
+    let allowed = if alike { 1e-4 } else { 2e-2 };
     let [one, several] = [one, several].map(|run| rows_with(run, "val/psnr_db").swap_remove(0));
     assert_eq!(one.keys().collect::<Vec<_>>(), several.keys().collect::<Vec<_>>(), "{what}");
     for key in one.keys() {
-        assert!(apart(key, &one, &several) < 1e-4, "{what}: {key}: {one:?}, {several:?}");
+        assert!(apart(key, &one, &several) < allowed, "{what}: {key}: {one:?}, {several:?}");
     }
 }
 
@@ -88,9 +96,9 @@ fn two_and_three_processes_train_fsq_as_one_does() {
         [(2, "two", &[][..]), (3, "three", &[]), (2, "parts", &["--set=train.micro_batches=2"])]
     {
         trained(&scratch, size, run, args);
-        assert_the_same(run, &scratch.path("one"), &scratch.path(run));
+        let alike = assert_the_same(run, &scratch.path("one"), &scratch.path(run));
         // The three validation images are no multiple of two.
-        assert_same_evaluation(run, &scratch.path("one"), &scratch.path(run));
+        assert_same_evaluation(run, &scratch.path("one"), &scratch.path(run), alike);
     }
     each_process_logs_its_speed(&scratch.path("two"));
 
