@@ -3,6 +3,7 @@
 mod error;
 mod exactness;
 mod finite;
+mod group;
 mod machine;
 mod persist;
 mod rescue;

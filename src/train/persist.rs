@@ -7,8 +7,8 @@ use serde_json::Value;
 use strum::{EnumString, IntoStaticStr};
 use tch::Tensor;
 
+use super::group::Group;
 use super::task::{Bookmark, Task};
-use super::trainer::Group;
 use super::{StateError, TrainError};
 use crate::checkpoint::{Error, Snapshot, copy_into};
 use crate::optim::{SharedState, WeightAverage};

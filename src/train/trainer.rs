@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::error::chain;
 use super::finite::{FiniteCheck, GroupTensors, StepNumbers};
+use super::group::{Group, sharing};
 use super::persist::{Live, Progress};
 use super::signals::vote;
 use super::task::{
@@ -18,11 +19,11 @@ use super::task::{
     merge, merge_over,
 };
 use super::window::{Row, Window, of_group};
-use super::{Config, GradientFormat, Signals, StateError, TrainError};
+use super::{Config, Signals, StateError, TrainError};
 use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver, Snapshot};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
-use crate::optim::{self, Optimizer, Sharing, WeightAverage};
-use crate::world::{Gradients, World};
+use crate::optim::{Sharing, WeightAverage};
+use crate::world::{SumUnderWay, World};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision, catching, with_precision, with_tf32};
 
@@ -93,66 +94,6 @@ pub struct Trainer<T: Task> {
     bookmark: Bookmark,
     /// The signal that several processes have agreed to take.
     agreed: Option<i32>,
-}
-
-/// A group of parameters and its optimizer.
-pub(super) struct Group {
-    pub name: &'static str,
-    /// The config table of the optimizer's settings.
-    pub table: &'static str,
-    pub config: optim::Config,
-    pub optimizer: Optimizer,
-    /// The step at which it starts to learn.
-    start: u64,
-    /// What exchanges its gradients among several processes.
-    gradients: Option<Gradients>,
-}
-
-impl Group {
-    /// A group whose optimizer has not taken a step.
-    fn new(group: ParameterGroup, train: &Config, world: &World) -> Result<Self, TrainError> {
-        let ParameterGroup { name, parameters, optimizer: config, table, start } = group;
-        let tensors: Vec<Tensor> = parameters.iter().map(|found| found.tensor.shallow_clone()).collect();
-        let gradients = world.gradients(&tensors, train.gradients == GradientFormat::Bf16)?;
-        let optimizer = Optimizer::new(&config, parameters, sharing(train, world));
-        Ok(Self { name, table, config, optimizer, start, gradients })
-    }
-
-    /// The next backward pass is the last one of a step.
-    fn expect_last_pass(&self) -> Result<(), TrainError> {
-        Ok(self.gradients.as_ref().map_or(Ok(()), Gradients::arm)?)
-    }
-
-    /// Waits until the gradients are their means over all processes.
-    fn finish_gradients(&self) -> Result<(), TrainError> {
-        Ok(self.gradients.as_ref().map_or(Ok(()), Gradients::finish)?)
-    }
-
-    /// The learning rate at `step` of a run of `steps`. Before the group's start it is the rate of
-    /// its first step.
-    fn lr(&self, step: u64, steps: u64) -> f64 {
-        self.config.rate(step, self.start, steps)
-    }
-
-    /// Takes one step, which the device skips if `found_inf` is not 0. After it all processes have
-    /// the new parameters.
-    fn step(
-        &mut self,
-        step: u64,
-        steps: u64,
-        found_inf: Option<&Tensor>,
-        world: &World,
-    ) -> Result<(), TrainError> {
-        let schedule = &self.config.schedule;
-        let factor = schedule.factor(step.saturating_sub(self.start), steps.saturating_sub(self.start));
-        self.optimizer.step(factor, found_inf)?;
-        Ok(self.optimizer.spread(world)?)
-    }
-}
-
-/// How the processes share the state of the optimizers and the weight average.
-fn sharing(settings: &Config, world: &World) -> Sharing {
-    if settings.shard_optimizer { Sharing::divided(world.rank(), world.size()) } else { Sharing::WHOLE }
 }
 
 /// A weight average that starts from the current parameters of the model.
@@ -418,15 +359,23 @@ impl<T: Task> Trainer<T> {
             monitors.extend(out.monitors);
         }
 
-        let mut learning = vec![];
-        let taking_part = self.groups.iter().zip(&losses).enumerate();
-        for (id, (group, losses)) in taking_part.filter(|(_, (_, losses))| !losses.is_empty()) {
-            group.finish_gradients()?;
-            let loss = Tensor::stack(losses, 0).sum(Kind::Float);
-            let grad_norm = group.optimizer.clip()?;
-            learning.push(GroupTensors { id, name: group.name, loss, grad_norm });
+        let taking_part: Vec<GroupId> = (0..losses.len()).filter(|&id| !losses[id].is_empty()).collect();
+        let own: Vec<Tensor> =
+            taking_part.iter().map(|&id| Tensor::stack(&losses[id], 0).sum(Kind::Float)).collect();
+        // While the gradients are still on their way.
+        let agreement = begin_agreement(world, &own, self.around.signals.came())?;
+        let mut grad_norms = vec![];
+        for &id in &taking_part {
+            self.groups[id].finish_gradients()?;
+            grad_norms.push(self.groups[id].optimizer.clip()?);
         }
-        let votes = agree(world, &mut learning, self.around.signals.came())?;
+        let (of_all, votes) = finish_agreement(world, own, agreement)?;
+        let numbers = taking_part
+            .iter()
+            .zip(of_all)
+            .zip(grad_norms)
+            .map(|((&id, loss), grad_norm)| GroupTensors { id, name: self.groups[id].name, loss, grad_norm });
+        let learning: Vec<GroupTensors> = numbers.collect();
         let (found_inf, numbers) = self.finite.take(step + 1, &learning, votes.as_ref(), &fetched.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back;
         // nothing is evaluated or saved before the check.
@@ -626,25 +575,31 @@ impl<T: Task> Trainer<T> {
     }
 }
 
-/// Makes the losses their means over all processes, and returns the sums of their votes on signals;
-/// `None` in a single process. All in one exchange, and without a wait for the device.
-fn agree(
+/// Begins to exchange the losses and the vote on signals; `None` in a single process. Nothing waits
+/// for the device.
+fn begin_agreement(
     world: &World,
-    learning: &mut [GroupTensors],
+    losses: &[Tensor],
     signal: Option<i32>,
-) -> Result<Option<Tensor>, TrainError> {
+) -> Result<Option<SumUnderWay>, TrainError> {
     if world.size() == 1 {
         return Ok(None);
     }
-    let losses: Vec<Tensor> = learning.iter().map(|group| group.loss.to_kind(Kind::Float)).collect();
-    let losses = Tensor::stack(&losses, 0);
+    let losses = Tensor::stack(losses, 0).to_kind(Kind::Float);
     let votes = Tensor::from_slice(&vote(signal)).to_kind(Kind::Float).to_device(losses.device());
-    let sums = world.sum(&Tensor::cat(&[&losses, &votes], 0))?;
-    let own = learning.len() as i64;
-    for (group, sum) in learning.iter_mut().zip(sums.narrow(0, 0, own).unbind(0)) {
-        group.loss = sum / f64::from(world.size());
-    }
-    Ok(Some(sums.narrow(0, own, sums.size()[0] - own)))
+    Ok(Some(world.begin_sum(&Tensor::cat(&[&losses, &votes], 0))?))
+}
+
+/// The means of the losses over all processes, and the sums of their votes.
+fn finish_agreement(
+    world: &World,
+    losses: Vec<Tensor>,
+    agreement: Option<SumUnderWay>,
+) -> Result<(Vec<Tensor>, Option<Tensor>), TrainError> {
+    let Some(agreement) = agreement else { return Ok((losses, None)) };
+    let (sums, own) = (world.finish_sum(agreement)?, losses.len() as i64);
+    let means = (sums.narrow(0, 0, own) / f64::from(world.size())).unbind(0);
+    Ok((means, Some(sums.narrow(0, own, sums.size()[0] - own))))
 }
 
 fn prefixed(prefix: &str, figures: &[(String, f64)]) -> Vec<(String, f64)> {

@@ -35,7 +35,6 @@ pub(super) struct Joined {
     serves: bool,
     pub(super) peers: Peers,
     pub(super) timeout: Duration,
-    pub(super) restarts: u32,
     pub(super) on_these_processors: u32,
     reach: Reach,
     /// The number of exchanges through the store so far.
@@ -99,7 +98,6 @@ impl Joined {
             serves,
             peers,
             timeout,
-            restarts: meeting.restarts,
             on_these_processors: 1,
             reach: Reach::Address(String::new()),
             exchanges: AtomicU64::new(0),
@@ -229,7 +227,7 @@ impl Joined {
         for rank in 1..self.size {
             let mut watch = self.peers.watch(rank, self.peers.time_to_explain());
             while self.store.get(&key(rank), LOOK).is_err() && Instant::now() < deadline {
-                if watch.lost().is_some() {
+                if watch.lost().is_some() || !self.peers.came(rank) {
                     break;
                 }
             }

@@ -21,7 +21,7 @@ use tch::{Device, Tensor};
 pub use launch::{Launch, LaunchError, Meeting};
 use meeting::Joined;
 use pixtok_base::{Class, Classified};
-use pixtok_torch::{BucketSizes, GradientBuckets, Group, TorchError};
+use pixtok_torch::{BucketSizes, GradientBuckets, Group, PendingSum, TorchError};
 
 /// How long processes wait for one that does other work, such as listing all images or saving, and
 /// shows that it is alive.
@@ -35,6 +35,8 @@ pub struct World {
     rank: u32,
     size: u32,
     local_rank: u32,
+    /// A process alone may have been started again too.
+    restarts: u32,
     joined: Option<Arc<Joined>>,
 }
 
@@ -60,6 +62,16 @@ impl Groups {
     fn of(&self, device: Device) -> &Group {
         self.cuda.as_ref().filter(|_| device.is_cuda()).unwrap_or(&self.host)
     }
+}
+
+/// A sum over all processes that has begun.
+#[derive(Debug)]
+#[must_use]
+pub enum SumUnderWay {
+    /// There is only one process.
+    Done(Tensor),
+    /// The sum of a tensor on this device.
+    Begun(PendingSum, Device),
 }
 
 /// The processes could not meet, or an exchange failed.
@@ -166,7 +178,7 @@ impl From<TorchError> for WorldError {
     }
 }
 
-static ALONE: World = World { rank: 0, size: 1, local_rank: 0, joined: None };
+static ALONE: World = World { rank: 0, size: 1, local_rank: 0, restarts: 0, joined: None };
 
 impl World {
     /// A single process.
@@ -201,10 +213,10 @@ impl World {
     pub fn join(purpose: &str, meeting: &Meeting, timeout: Duration) -> Result<Self, WorldError> {
         let (rank, size) = (meeting.rank, meeting.size);
         if size == 1 {
-            return Ok(Self::single());
+            return Ok(Self { restarts: meeting.restarts, ..Self::single() });
         }
         let joined = Some(Arc::new(Joined::new(purpose, meeting, timeout)?));
-        Ok(Self { rank, size, local_rank: meeting.local_rank, joined })
+        Ok(Self { rank, size, local_rank: meeting.local_rank, restarts: meeting.restarts, joined })
     }
 
     /// Connects the processes, which can then exchange tensors of `device` and of the CPU. To be
@@ -255,7 +267,7 @@ impl World {
     /// How often the launcher has restarted this job.
     #[must_use]
     pub fn restarts(&self) -> u32 {
-        self.joined.as_ref().map_or(0, |joined| joined.restarts)
+        self.restarts
     }
 
     /// Whether this process writes logs and checkpoints.
@@ -324,6 +336,34 @@ impl World {
         let sum = tensor.detach().copy().contiguous();
         self.exchanging("an all-reduce", tensor.device(), |group| group.all_reduce(&sum))?;
         Ok(sum)
+    }
+
+    /// Begins to sum a tensor over all processes, while this process does other work. No process
+    /// may begin a different exchange of tensors until it has begun this one.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn begin_sum(&self, tensor: &Tensor) -> Result<SumUnderWay, WorldError> {
+        let own = tensor.detach().copy().contiguous();
+        if self.size == 1 {
+            return Ok(SumUnderWay::Done(own));
+        }
+        let device = own.device();
+        let begun = self.exchanging("an all-reduce", device, |group| group.begin_all_reduce(own))?;
+        Ok(SumUnderWay::Begun(begun, device))
+    }
+
+    /// The sum that was begun; waits for it.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn finish_sum(&self, sum: SumUnderWay) -> Result<Tensor, WorldError> {
+        match sum {
+            SumUnderWay::Done(sum) => Ok(sum),
+            SumUnderWay::Begun(sum, device) => {
+                self.exchanging("an all-reduce", device, |group| group.finish_all_reduce(sum))
+            }
+        }
     }
 
     /// The sum of a number over all processes.

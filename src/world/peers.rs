@@ -152,6 +152,11 @@ impl Peers {
         Ok(serde_json::from_slice(&store.get(&key(rank), REQUEST)?).ok())
     }
 
+    /// Whether process `rank` has shown a sign of life, as far as the store says.
+    pub fn came(&self, rank: u32) -> bool {
+        self.sign(rank).is_ok_and(|sign| sign.is_some())
+    }
+
     /// The last signs of all other processes.
     fn signs(&self) -> Result<Vec<(u32, Option<Sign>)>, TorchError> {
         let others = (0..self.size).filter(|&rank| rank != self.rank);

@@ -126,6 +126,23 @@ char* px_all_reduce(void* group, at::Tensor* tensor) {
   });
 }
 
+// Begins to replace a tensor by its sum over all processes.
+char* px_all_reduce_start(void* group, at::Tensor* tensor, void** work) {
+  return caught([&] {
+    at::NoGradGuard guard;
+    auto& exchange = *static_cast<Group*>(group);
+    exchange.noting([&] { *work = new Work(exchange.start_all_reduce(*tensor)); });
+  });
+}
+
+// Waits for the exchange that px_all_reduce_start began, and frees it.
+char* px_all_reduce_finish(void* group, void* work) {
+  return caught([&] {
+    std::unique_ptr<Work> own(static_cast<Work*>(work));
+    static_cast<Group*>(group)->noting([&] { (*own)->wait(); });
+  });
+}
+
 // The sum of x over all processes, with gradients.
 char* px_summed(void* group, at::Tensor* x, at::Tensor** out) {
   return caught([&] { *out = new at::Tensor(AllReduce::apply(*x, reinterpret_cast<int64_t>(group))); });

@@ -37,7 +37,7 @@ pub use precision::{
     Precision, PrecisionChoice, auto_precision, forbid_tf32, in_full_precision, set_deterministic,
     with_precision, with_tf32, without_autocast,
 };
-pub use process_group::{BucketSizes, GradientBuckets, Group, Reach, Store};
+pub use process_group::{BucketSizes, GradientBuckets, Group, PendingSum, Reach, Store};
 pub use random::{fill_gaussian, initialise_gaussian, reseed};
 pub use spinning::limit_spinning_when_busy;
 pub use trace::abandon_trace;

@@ -14,10 +14,10 @@ use std::time::Duration;
 use tch::Tensor;
 
 use super::shim::{
-    check, made, message_of, px_all_gather, px_all_reduce, px_broadcast, px_free, px_gradients,
-    px_gradients_arm, px_gradients_finish, px_group_close, px_group_fault, px_group_gloo, px_group_of,
-    px_nccl_group, px_store, px_store_again, px_store_count, px_store_free, px_store_get, px_store_has,
-    px_store_part, px_store_set, px_summed, px_use_cuda,
+    check, made, message_of, px_all_gather, px_all_reduce, px_all_reduce_finish, px_all_reduce_start,
+    px_broadcast, px_free, px_gradients, px_gradients_arm, px_gradients_finish, px_group_close,
+    px_group_fault, px_group_gloo, px_group_of, px_nccl_group, px_store, px_store_again, px_store_count,
+    px_store_free, px_store_get, px_store_has, px_store_part, px_store_set, px_summed, px_use_cuda,
 };
 use super::{TorchError, load_nccl};
 
@@ -87,8 +87,8 @@ fn pointer(call: impl FnOnce(*mut *mut c_void) -> *mut c_char) -> Result<*mut c_
 }
 
 impl Store {
-    /// Connects to the store at `host` and `port`, and waits for it at most `timeout`, and as long
-    /// for each answer. The process that `serves` runs it too.
+    /// Connects to the store at `host` and `port`, and waits for it at most `timeout`, and later as
+    /// long for each answer. The process that `serves` runs it too.
     ///
     /// # Errors
     /// When nobody serves it in time, or the port is in use.
@@ -99,9 +99,8 @@ impl Store {
             // SAFETY: `host` lives through the call; `out` receives the pointer.
             pointer(|out| unsafe { px_store(host.as_ptr(), port, serves, timeout, out) }).map(Connection)
         };
-        // First it connects, then it asks whether a store is there.
-        let connection =
-            within(timeout.saturating_mul(2), connect).unwrap_or_else(|| Err(no_answer(timeout)))?;
+        // c10d gives up an attempt after the time-out, and may have begun it late.
+        let connection = within(timeout, connect).unwrap_or_else(|| Err(no_answer(timeout)))?;
         Ok(Self { connection: Arc::new(connection), patience: timeout, silent: Arc::default() })
     }
 
@@ -305,6 +304,26 @@ impl Group {
         check(unsafe { px_all_reduce(self.0, tensor.as_ptr().cast_mut()) })
     }
 
+    /// Begins to replace a contiguous tensor by its sum over all processes.
+    ///
+    /// # Errors
+    /// When a process is gone.
+    pub fn begin_all_reduce(&self, tensor: Tensor) -> Result<PendingSum, TorchError> {
+        // SAFETY: the pointers are valid through the call, and c10d keeps the tensor alive.
+        let work = pointer(|out| unsafe { px_all_reduce_start(self.0, tensor.as_ptr().cast_mut(), out) })?;
+        Ok(PendingSum { work, tensor })
+    }
+
+    /// The sum that was begun; waits for it.
+    ///
+    /// # Errors
+    /// When a process is gone or takes too long.
+    pub fn finish_all_reduce(&self, pending: PendingSum) -> Result<Tensor, TorchError> {
+        // SAFETY: the pointer was made by the shim and is used once, since `pending` is consumed.
+        check(unsafe { px_all_reduce_finish(self.0, pending.work) })?;
+        Ok(pending.tensor)
+    }
+
     /// The sum of `x` over all processes, with gradients: its backward pass sums the gradients of
     /// all processes and has gradients itself. Panics like tch's own methods.
     pub fn summed(&self, x: &Tensor) -> Tensor {
@@ -350,6 +369,14 @@ impl Group {
         // SAFETY: the pointer is valid, and the message is freed by `message_of`.
         message_of(unsafe { px_group_fault(self.0) })
     }
+}
+
+/// A sum over all processes that has begun: see [`Group::finish_all_reduce`].
+#[derive(Debug)]
+#[must_use]
+pub struct PendingSum {
+    work: *mut c_void,
+    tensor: Tensor,
 }
 
 /// How gradients travel.

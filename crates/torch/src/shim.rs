@@ -130,6 +130,12 @@ unsafe extern "C" {
     pub(super) fn px_use_cuda(device: c_int) -> *mut c_char;
     pub(super) fn px_group_of(backend: *mut c_void) -> *mut c_void;
     pub(super) fn px_all_reduce(group: *mut c_void, tensor: *mut C_tensor) -> *mut c_char;
+    pub(super) fn px_all_reduce_start(
+        group: *mut c_void,
+        tensor: *mut C_tensor,
+        work: *mut *mut c_void,
+    ) -> *mut c_char;
+    pub(super) fn px_all_reduce_finish(group: *mut c_void, work: *mut c_void) -> *mut c_char;
     pub(super) fn px_summed(group: *mut c_void, x: *const C_tensor, out: *mut *mut C_tensor) -> *mut c_char;
     pub(super) fn px_all_gather(
         group: *mut c_void,
