@@ -120,7 +120,7 @@ impl Joined {
         let cards = cards.iter().map(|card| serde_json::from_str(card));
         let cards = cards.collect::<Result<Vec<Card>, _>>().map_err(failed)?;
         let alike = |card: &&Card| (&card.host, &card.processors) == (&own.host, &own.processors);
-        for (rank, card) in cards.iter().enumerate().filter(|(_, card)| card.purpose != own.purpose) {
+        if let Some((rank, card)) = cards.iter().enumerate().find(|(_, card)| card.purpose != own.purpose) {
             return Err(WorldError::Differs(format!(
                 "process {rank} was started to {}, and process {} to {}; give every process the same command",
                 card.purpose, self.rank, own.purpose
