@@ -116,7 +116,7 @@ impl Joined {
         let own = own_card(purpose, &meeting.host, meeting.port);
         let failed = |error: serde_json::Error| WorldError::Torch(error.to_string());
         let text = serde_json::to_string(&own).map_err(failed)?;
-        let cards = self.exchange("the meeting of all processes", &text, self.timeout)?;
+        let cards = self.exchange("the meeting of all processes", &text, self.limit())?;
         let cards = cards.iter().map(|card| serde_json::from_str(card));
         let cards = cards.collect::<Result<Vec<Card>, _>>().map_err(failed)?;
         let alike = |card: &&Card| (&card.host, &card.processors) == (&own.host, &own.processors);
@@ -225,7 +225,7 @@ impl Joined {
         }
         let deadline = Instant::now() + GOODBYE.min(self.timeout);
         for rank in 1..self.size {
-            let mut watch = self.peers.watch(rank, self.peers.time_to_explain());
+            let mut watch = self.peers.watch(rank, self.peers.time_to_explain() / 2);
             while self.store.get(&key(rank), LOOK).is_err() && Instant::now() < deadline {
                 if watch.lost().is_some() || !self.peers.came(rank) {
                     break;

@@ -137,9 +137,9 @@ impl Peers {
         self.own.show()
     }
 
-    /// The time that [`Peers::explain`] takes.
+    /// How long [`Peers::explain`] and a goodbye take together.
     pub fn time_to_explain(&self) -> Duration {
-        3 * self.beat
+        6 * self.beat
     }
 
     /// The last sign of a process; `None` if it has shown none.
