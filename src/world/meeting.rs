@@ -225,7 +225,7 @@ impl Joined {
         }
         let deadline = Instant::now() + GOODBYE.min(self.timeout);
         for rank in 1..self.size {
-            let mut watch = self.peers.watch(rank, self.peers.time_to_explain() / 2);
+            let mut watch = self.peers.watch(rank, self.peers.time_to_explain() / 3);
             while self.store.get(&key(rank), LOOK).is_err() && Instant::now() < deadline {
                 if watch.lost().is_some() || !self.peers.came(rank) {
                     break;

@@ -139,7 +139,7 @@ impl Peers {
 
     /// How long [`Peers::explain`] and a goodbye take together.
     pub fn time_to_explain(&self) -> Duration {
-        6 * self.beat
+        8 * self.beat
     }
 
     /// The last sign of a process; `None` if it has shown none.
