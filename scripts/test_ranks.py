@@ -518,6 +518,8 @@ def main() -> None:
     parser.add_argument("--pixtok", type=Path, default=ROOT / "target/release/pixtok", help="the program: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="%(default)s")
     args = parser.parse_args()
+    # What was made is removed also when this is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = []
     for name in args.only.split(","):
         began, word = time.monotonic(), "PASS"
