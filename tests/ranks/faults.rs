@@ -26,7 +26,7 @@ fn a_killed_process_is_named_by_the_other() {
 fn a_stalled_process_is_named_by_the_other() {
     for (stalled, left) in [(1, 0), (0, 1)] {
         let scratch = Scratch::new();
-        let mut started = endless(&scratch, 6);
+        let mut started = endless(&scratch, 12);
         started.signal(stalled, "-STOP");
         started.wait_for(left, SOON);
         started.signal(stalled, "-KILL");
