@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::peers::Peers;
+use super::peers::{Peers, STORE_GONE};
 use super::{Groups, Meeting, WorldError};
 use pixtok_torch::{Group, Reach, Store};
 
@@ -21,6 +21,8 @@ const INTERFACE: &str = "GLOO_SOCKET_IFNAME";
 const LOOK: Duration = Duration::from_millis(500);
 /// The pause between two checks of something that changes soon.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The first exchange of all processes, in words.
+const MEETING: &str = "the meeting of all processes";
 /// How long the process that serves the store waits for the others to end, but no longer than the
 /// time-out: one that never came says no goodbye.
 const GOODBYE: Duration = Duration::from_secs(60);
@@ -79,18 +81,14 @@ impl Joined {
                 reason,
             }
         })?;
-        let store = store.part(&format!("pixtok/{}/", meeting.name))?;
-        // A store that a launcher serves outlives a start, and still has its keys.
-        let store = if meeting.served {
-            this_start(&store, (rank, size), timeout)?
-        } else {
-            if store.count(&format!("claim/{rank}"))? > 1 {
-                let (host, port) = (meeting.host.clone(), meeting.port);
-                return Err(WorldError::Claimed { rank, host, port });
+        let (store, peers) = own_part(&store, meeting, timeout).map_err(|error| match error {
+            // Nobody is known yet but who serves the store.
+            WorldError::Torch(reason) => {
+                let (what, who) = (MEETING.to_owned(), format!("{STORE_GONE} ({reason})"));
+                WorldError::Lost { rank, what, who }
             }
-            store
-        };
-        let peers = Peers::new(rank, size, &store, timeout)?;
+            other => other,
+        })?;
         let joined = Self {
             rank,
             size,
@@ -116,7 +114,7 @@ impl Joined {
         let own = own_card(purpose, &meeting.host, meeting.port);
         let failed = |error: serde_json::Error| WorldError::Torch(error.to_string());
         let text = serde_json::to_string(&own).map_err(failed)?;
-        let cards = self.exchange("the meeting of all processes", &text, self.limit())?;
+        let cards = self.exchange(MEETING, &text, self.limit())?;
         let cards = cards.iter().map(|card| serde_json::from_str(card));
         let cards = cards.collect::<Result<Vec<Card>, _>>().map_err(failed)?;
         let alike = |card: &&Card| (&card.host, &card.processors) == (&own.host, &own.processors);
@@ -235,6 +233,23 @@ impl Joined {
     }
 }
 
+/// The part of the store in which the processes of this start meet, and their signs of life.
+fn own_part(store: &Store, meeting: &Meeting, timeout: Duration) -> Result<(Store, Peers), WorldError> {
+    let (rank, size) = (meeting.rank, meeting.size);
+    let store = store.part(&format!("pixtok/{}/", meeting.name))?;
+    // A store that a launcher serves outlives a start, and still has its keys.
+    let store = if meeting.served {
+        this_start(&store, (rank, size), timeout)?
+    } else {
+        if store.count(&format!("claim/{rank}"))? > 1 {
+            return Err(WorldError::Claimed { rank, host: meeting.host.clone(), port: meeting.port });
+        }
+        store
+    };
+    let peers = Peers::new(rank, size, &store, timeout)?;
+    Ok((store, peers))
+}
+
 /// The part of a store that belongs to this start alone. Each process shows a new token; the first
 /// lists all tokens until every process has confirmed the same list. A token that an earlier start
 /// left behind is never confirmed. The keys begin with a hash of the list, which itself would be
@@ -283,7 +298,7 @@ fn this_start(store: &Store, (rank, size): (u32, u32), timeout: Duration) -> Res
                 || "not all processes of this start came in time".to_owned(),
                 |missing| format!("process {missing} never came"),
             );
-            return Err(WorldError::Lost { rank, what: "the meeting of all processes".to_owned(), who });
+            return Err(WorldError::Lost { rank, what: MEETING.to_owned(), who });
         }
         thread::sleep(PAUSE);
     }

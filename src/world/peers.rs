@@ -19,6 +19,9 @@ use pixtok_torch::{Store, TorchError};
 const BEAT: Duration = Duration::from_secs(1);
 /// A reachable store answers much faster.
 const REQUEST: Duration = Duration::from_secs(1);
+/// Who is to blame if the store does not answer.
+pub(super) const STORE_GONE: &str =
+    "process 0 or its host, which serves the store, is gone or does not answer";
 /// The largest number of processes that a message names.
 const NAMED: usize = 8;
 
@@ -184,8 +187,7 @@ impl Peers {
     /// libtorch gives a `reason`.
     pub fn explain(&self, what: &str, reason: &str) -> WorldError {
         let Some(compared) = self.compared() else {
-            let gone = "process 0 or its host, which serves the store, is gone or does not answer";
-            return self.error(what, gone.to_owned());
+            return self.error(what, STORE_GONE.to_owned());
         };
         let own = self.own.last().exchanges;
         // Who ended because of others is named only if nobody else is found.
