@@ -57,6 +57,8 @@ TREE_RATE = 0.9
 # A bucket is full at this size. Gradients are float32.
 BUCKET_BYTES = 25e6
 GRADIENT_BYTES = 4
+# Under ZeRO 1 all GPUs together send so many parameters at once.
+SPREAD_NUMBERS = 16 * 2**20
 
 # The host: copies from the GPU to pinned memory, writing to storage, and an ImageNet JPEG.
 SNAPSHOT_RATE, STORAGE_RATE, JPEG_BYTES = 25e9, 1e9, 110e3
@@ -312,6 +314,12 @@ def all_gather_secs(size: float, gpus: int, link: Link) -> float:
     return START + steps + (gpus - 1) / gpus * size / reached_rate(gpus, link)
 
 
+def spread_secs(numbers: int, gpus: int, link: Link) -> float:
+    """Of the parameters under ZeRO 1, in pieces."""
+    pieces = math.ceil(numbers / SPREAD_NUMBERS)
+    return pieces * all_gather_secs(4 * numbers / pieces, gpus, link)
+
+
 @dataclass(frozen=True)
 class Step:
     """Seconds of a step and what they went to."""
@@ -391,7 +399,7 @@ def step(
         free = max(free, at) + all_reduce_secs(size, gpus, link)
     small = sum(all_reduce_secs(4 * numbers, gpus, link) for numbers in preset.waits)
     trained = parameters(preset.tokenizer) + parameters(preset.discriminator)
-    gather = all_gather_secs(4 * trained, gpus, link) if sharded else 0.0
+    gather = spread_secs(trained, gpus, link) if sharded else 0.0
     return Step(of_images, computing - of_images, free - computing, small, gather)
 
 
@@ -517,7 +525,8 @@ def statistics_table() -> str:
         sums, pool = 4 * codes * (dim + 1), 4 * min(codes, 8192) * dim
         cells = [f"{codes:,}", str(dim), mb(sums), mb(pool)]
         for link in LINKS:
-            cells += [ms(all_reduce_secs(sums, gpus, link) + all_gather_secs(pool, gpus, link)) for gpus in FEW_GPUS]
+            keys = [all_gather_secs(8 * min(codes, 8192) * gpus, gpus, link) for gpus in FEW_GPUS]
+            cells += [ms(all_reduce_secs(sums + pool, gpus, link) + secs) for gpus, secs in zip(FEW_GPUS, keys, strict=True)]
         rows.append(cells)
     head = ["codes", "D", "MB of counts and sums", "MB of the pool"]
     return table([*head, *(f"ms, {each}" for each in heads(FEW_GPUS))], rows)
@@ -552,7 +561,7 @@ def sharded_table(preset: Preset) -> str:
     divided = 8 * trained + (4 * parameters(preset.tokenizer) if preset.average else 0)
     rows = []
     for gpus in GPUS:
-        gathers = [ms(all_gather_secs(4 * trained, gpus, link)) for link in LINKS]
+        gathers = [ms(spread_secs(trained, gpus, link)) for link in LINKS]
         rows.append([str(gpus), mb(divided), mb(divided / gpus), *gathers])
     return table(["GPUs", "MB a GPU, whole", "MB a GPU, divided", *(f"ms to gather, {link.name}" for link in LINKS)], rows)
 

@@ -31,7 +31,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::{Scratch, device, photographs, pixtok, said};
+use common::{Scratch, contents, device, photographs, pixtok, said};
 use pixtok::batches::{Loader, picture_of};
 use pixtok::codec::{Codec, Own};
 use pixtok::config::Config;
@@ -174,20 +174,6 @@ impl Trained {
             framing: set.sidecar.specials.clone(),
         }
     }
-}
-
-/// Every file below a folder by its relative path.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut pending = vec![folder.to_owned()];
-    let mut files = BTreeMap::new();
-    while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            files.insert(text(path.strip_prefix(folder).unwrap()), fs::read(&path).unwrap());
-        }
-    }
-    files
 }
 
 fn picture(path: &Path) -> Picture {

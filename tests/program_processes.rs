@@ -8,14 +8,13 @@ mod numbers;
 #[path = "common/weights.rs"]
 mod weights;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use common::program::{ended, refused, with_bad_images};
-use common::{ROOT, Scratch, device, pixtok, said};
+use common::{ROOT, Scratch, contents, device, pixtok, said};
 use numbers::Numbers;
 use serde_json::{Map, Value};
 
@@ -43,20 +42,6 @@ fn processes(size: u32, args: impl Fn(u32) -> Vec<String>) -> Vec<Output> {
         })
         .collect();
     children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
-}
-
-/// Every file below a folder by its relative path.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut pending = vec![folder.to_owned()];
-    let mut files = BTreeMap::new();
-    while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            files.insert(text(path.strip_prefix(folder).unwrap()), fs::read(&path).unwrap());
-        }
-    }
-    files
 }
 
 /// The figures that follow from the order of the tokens, or from time.

@@ -7,10 +7,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::variables::Variable;
 use crate::world::{World, WorldError};
+use pixtok_torch::no_grad;
 use pixtok_torch::tensors::{CopyError, Form, Tensors, copy_share_into, not_finite};
 
 /// The process that writes checkpoints.
@@ -18,6 +19,9 @@ const WRITER: u32 = 0;
 
 /// The most bytes that are collected at once, unless a single tensor is larger.
 const COLLECTED_BYTES: usize = 64 << 20;
+
+/// The most numbers that all processes together send at once.
+const SPREAD_NUMBERS: i64 = 16 << 20;
 
 /// How the processes share the state of the optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +70,34 @@ impl Shares {
         own.map(|(parameter, _)| parameter)
     }
 
-    /// Copies each parameter from its owner to all processes. Does nothing if nothing is divided.
+    /// Copies each parameter, which are all float32, from its owner to all processes. Does nothing
+    /// if nothing is divided.
+    ///
+    /// The numbers of each owner are a line. In every exchange all processes send a piece of their
+    /// line, so the number of exchanges does not grow with the number of processes.
     pub fn spread(&self, world: &World) -> Result<(), WorldError> {
         if self.sharing == Sharing::WHOLE {
             return Ok(());
         }
-        let owned = self.parameters.iter().map(|(parameter, owner)| (parameter.tensor.detach(), *owner));
-        world.broadcast_each(&owned.collect::<Vec<_>>())
+        let lines: Vec<Line> = (0..self.sharing.size).map(|owner| self.line_of(owner)).collect();
+        let longest = lines.iter().map(Line::numbers).max().unwrap_or(0);
+        let piece = (SPREAD_NUMBERS / i64::from(self.sharing.size)).max(1);
+        for first in (0..longest).step_by(piece as usize) {
+            let count = piece.min(longest - first);
+            let own = lines[self.sharing.rank as usize].read(first, count);
+            let all = world.gather_as_many(&own)?;
+            for (owner, line) in (0..).zip(&lines).filter(|(owner, _)| *owner != self.sharing.rank) {
+                line.write(first, &all.narrow(0, i64::from(owner) * count, count));
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameters of a process.
+    fn line_of(&self, owner: u32) -> Line {
+        let owned = self.parameters.iter().filter(|(_, own)| *own == owner);
+        let device = self.parameters.first().map_or(Device::Cpu, |(parameter, _)| parameter.tensor.device());
+        Line { tensors: owned.map(|(parameter, _)| in_memory_order(&parameter.tensor)).collect(), device }
     }
 
     /// The state of all parameters. `forms` lists the tensors that belong to a parameter; `own` are
@@ -87,6 +112,57 @@ impl Shares {
             }
         }
         SharedState { divided: self.sharing != Sharing::WHOLE, tensors }
+    }
+}
+
+/// The numbers of a dense tensor in one axis, in their order in memory. They share its storage.
+fn in_memory_order(tensor: &Tensor) -> Tensor {
+    tensor.detach().as_strided([tensor.numel() as i64], [1], None)
+}
+
+/// Float32 tensors of one axis, as if they were one after another.
+#[derive(Debug)]
+struct Line {
+    tensors: Vec<Tensor>,
+    device: Device,
+}
+
+impl Line {
+    fn numbers(&self) -> i64 {
+        self.tensors.iter().map(|tensor| tensor.numel() as i64).sum()
+    }
+
+    /// The parts of the tensors between the places `first` and `first + count`.
+    fn parts(&self, first: i64, count: i64) -> Vec<Tensor> {
+        let mut start = 0;
+        let mut parts = vec![];
+        for tensor in &self.tensors {
+            let end = start + tensor.numel() as i64;
+            let (from, to) = (first.max(start), (first + count).min(end));
+            if from < to {
+                parts.push(tensor.narrow(0, from - start, to - from));
+            }
+            start = end;
+        }
+        parts
+    }
+
+    /// The numbers from `first` on, with zeros after the end: `[count]`.
+    fn read(&self, first: i64, count: i64) -> Tensor {
+        let mut parts = self.parts(first, count);
+        let there: i64 = parts.iter().map(|part| part.numel() as i64).sum();
+        parts.push(Tensor::zeros([count - there], (Kind::Float, self.device)));
+        Tensor::cat(&parts, 0)
+    }
+
+    /// Replaces the numbers from `first` on by those of `piece`, `[count]`, as far as there are any.
+    fn write(&self, first: i64, piece: &Tensor) {
+        let mut place = 0;
+        for mut part in self.parts(first, piece.numel() as i64) {
+            let count = part.numel() as i64;
+            no_grad(|| part.copy_(&piece.narrow(0, place, count)));
+            place += count;
+        }
     }
 }
 
@@ -235,8 +311,6 @@ fn chunks<T>(items: Vec<T>, limit: usize, bytes: impl Fn(&T) -> usize) -> Vec<Ve
 
 #[cfg(test)]
 mod tests {
-    use tch::Kind;
-
     use super::*;
     use crate::variables::{Component, Init, Variables};
 
@@ -249,6 +323,23 @@ mod tests {
         assert_eq!(owners(&[4, 9, 1, 5, 3], 1), [0; 5]);
         assert_eq!(owners(&[7], 3), [0]);
         assert!(owners(&[], 2).is_empty());
+    }
+
+    #[test]
+    fn a_line_is_read_and_written_across_its_tensors() {
+        let cpu = (Kind::Float, Device::Cpu);
+        // In memory, the second has its rows side by side.
+        let tensors = [Tensor::arange(3, cpu), Tensor::arange(6, cpu).view([2, 3]).tr() + 10.0];
+        let line =
+            Line { tensors: tensors.each_ref().map(in_memory_order).into(), device: Device::Cpu };
+        assert_eq!(line.numbers(), 9);
+        assert_eq!(line.read(1, 4), Tensor::from_slice(&[1f32, 2.0, 10.0, 11.0]));
+        assert_eq!(line.read(7, 4), Tensor::from_slice(&[14f32, 15.0, 0.0, 0.0]));
+        line.write(2, &Tensor::from_slice(&[-1f32, -2.0, -3.0]));
+        line.write(8, &Tensor::from_slice(&[-4f32, 7.0]));
+        assert_eq!(tensors[0], Tensor::from_slice(&[0f32, 1.0, -1.0]));
+        assert_eq!(tensors[1], Tensor::from_slice(&[-2f32, -3.0, 12.0, 13.0, 14.0, -4.0]).view([2, 3]).tr());
+        assert_eq!(line.read(20, 2), Tensor::zeros([2], cpu));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 
 use anyhow::Result;
 
+use super::settings::TrainOptions;
 use super::task::RunTask;
 use super::{CONFIG, Compute, Run, Tell};
 use crate::checkpoint::{DamagedCheckpoint, Resumed, RunFolder, RunWriter};
@@ -181,7 +182,7 @@ impl<R: RunTask> Earlier<R> {
     }
 
     /// Refuses a run without a complete checkpoint, unless it is to start over.
-    pub fn check_checkpoint(&self, restart: bool, tell: Tell) -> Result<()> {
+    pub fn check_checkpoint(&self, options: &TrainOptions, tell: Tell) -> Result<()> {
         if self.has_checkpoint() {
             return Ok(());
         }
@@ -190,13 +191,13 @@ impl<R: RunTask> Earlier<R> {
             [] => format!("{path} has no checkpoint: it was stopped before the first was saved"),
             damaged => format!("{path} has no whole checkpoint:{}", listed(damaged)),
         };
-        if let Some(other) = &self.config.train().init_from {
+        if let Some(other) = self.config.train().init_from.as_ref().filter(|_| options.init_from.is_none()) {
             return Err(Misuse(format!(
                 "{none}\nIt started from the weights of {other}; start a new run in another folder: --init-from {other} --run NEW"
             ))
             .into());
         }
-        if !restart {
+        if !options.restart {
             let damaged = !self.resumed.damaged.is_empty();
             return Err(Misuse(format!(
                 "{none}\n{}To start over at step 0, add --restart, which {}",

@@ -43,10 +43,9 @@ pub(super) fn options(options: &TrainOptions, world: &World) -> Result<TrainOpti
     if options.resume.is_none() && any(0) && any(1) {
         // A run that was stopped before its first checkpoint has nothing to go on from.
         options.restart = RunFolder::open(&run)?.checkpoints()?.is_empty();
+        options.init_from = options.init_from.filter(|_| options.restart);
         options.resume = Some(run);
         options.run = None;
-        // Only a new run has it.
-        options.init_from = None;
     }
     Ok(options)
 }

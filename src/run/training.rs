@@ -94,7 +94,7 @@ fn prepare<R: RunTask>(options: &TrainOptions, world: Option<&World>, tell: Tell
     }
     let mut notes: Vec<String> = note.into_iter().collect();
     if let Some(earlier) = &earlier {
-        earlier.check_checkpoint(options.restart, tell)?;
+        earlier.check_checkpoint(options, tell)?;
         notes.extend(earlier.check_steps(&config)?);
     }
     if let Some(world) = world {

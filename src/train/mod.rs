@@ -58,7 +58,7 @@ pub struct Config {
     /// weights. 0 turns it off.
     pub ema_decay: f64,
     /// Divide the optimizers' moments and the weight average over the processes (stage 1 of ZeRO,
-    /// Rajbhandari et al. 2020). It saves memory in each process and costs a broadcast of the
+    /// Rajbhandari et al. 2020). It saves memory in each process and costs an exchange of the
     /// weights in each step. AdamW's numbers stay the same bit for bit; Muon's matrix products may
     /// round differently. Checkpoints have the same format, and a resumed run may change it. It has
     /// no effect in a single process.

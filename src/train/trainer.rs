@@ -232,7 +232,7 @@ impl<T: Task> Trainer<T> {
         while self.around.step < self.settings.steps {
             let fetched = match self.next_batch() {
                 Err(error) if error.is_of_data() && self.around.step > 0 => {
-                    self.save_before(&error)?;
+                    self.save_if_alone()?;
                     return Err(error);
                 }
                 other => other?,
@@ -359,24 +359,20 @@ impl<T: Task> Trainer<T> {
             monitors.extend(out.monitors);
         }
 
-        let taking_part: Vec<GroupId> = (0..losses.len()).filter(|&id| !losses[id].is_empty()).collect();
-        let own: Vec<Tensor> =
-            taking_part.iter().map(|&id| Tensor::stack(&losses[id], 0).sum(Kind::Float)).collect();
-        // While the gradients are still on their way.
-        let agreement = begin_agreement(world, &own, self.around.signals.came())?;
-        let mut grad_norms = vec![];
-        for &id in &taking_part {
-            self.groups[id].finish_gradients()?;
-            grad_norms.push(self.groups[id].optimizer.clip()?);
+        let mut learning = vec![];
+        for (id, losses) in losses.iter().enumerate().filter(|(_, losses)| !losses.is_empty()) {
+            learning.push((id, Tensor::stack(losses, 0).sum(Kind::Float)));
         }
-        let (of_all, votes) = finish_agreement(world, own, agreement)?;
-        let numbers = taking_part
-            .iter()
-            .zip(of_all)
-            .zip(grad_norms)
-            .map(|((&id, loss), grad_norm)| GroupTensors { id, name: self.groups[id].name, loss, grad_norm });
-        let learning: Vec<GroupTensors> = numbers.collect();
-        let (found_inf, numbers) = self.finite.take(step + 1, &learning, votes.as_ref(), &fetched.names)?;
+        // While the gradients are still on their way.
+        let agreement = begin_agreement(world, &learning, self.around.signals.came())?;
+        let mut numbers = vec![];
+        for (id, loss) in learning {
+            let group = &self.groups[id];
+            group.finish_gradients()?;
+            numbers.push(GroupTensors { id, name: group.name, loss, grad_norm: group.optimizer.clip()? });
+        }
+        let votes = finish_agreement(world, agreement, &mut numbers)?;
+        let (found_inf, read) = self.finite.take(step + 1, &numbers, votes.as_ref(), &fetched.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back;
         // nothing is evaluated or saved before the check.
         for (group, _) in self.groups.iter_mut().zip(&losses).filter(|(_, losses)| !losses.is_empty()) {
@@ -397,7 +393,7 @@ impl<T: Task> Trainer<T> {
             }
         }
         monitors.extend(update.monitors);
-        Ok((numbers, monitors))
+        Ok((read, monitors))
     }
 
     fn log_window(&mut self) -> Result<(), TrainError> {
@@ -427,7 +423,7 @@ impl<T: Task> Trainer<T> {
         self.finite.finish()?;
         self.measure().or_else(|error| {
             if !error.is_of_evaluated_weights() {
-                self.save_before(&error)?;
+                self.save_if_alone()?;
             }
             Err(error)
         })
@@ -435,7 +431,7 @@ impl<T: Task> Trainer<T> {
 
     /// Saves what was trained before an error ends it. One of several processes can't save without
     /// the others, which may not have this error.
-    fn save_before(&mut self, _error: &TrainError) -> Result<(), TrainError> {
+    fn save_if_alone(&mut self) -> Result<(), TrainError> {
         if self.around.world.size() == 1 {
             self.save(None, false)?;
         }
@@ -575,31 +571,34 @@ impl<T: Task> Trainer<T> {
     }
 }
 
-/// Begins to exchange the losses and the vote on signals; `None` in a single process. Nothing waits
-/// for the device.
+/// Begins to exchange the losses of the groups and the vote on signals; `None` in a single process.
+/// Nothing waits for the device.
 fn begin_agreement(
     world: &World,
-    losses: &[Tensor],
+    learning: &[(GroupId, Tensor)],
     signal: Option<i32>,
 ) -> Result<Option<SumUnderWay>, TrainError> {
     if world.size() == 1 {
         return Ok(None);
     }
-    let losses = Tensor::stack(losses, 0).to_kind(Kind::Float);
+    let losses: Vec<&Tensor> = learning.iter().map(|(_, loss)| loss).collect();
+    let losses = Tensor::stack(&losses, 0);
     let votes = Tensor::from_slice(&vote(signal)).to_kind(Kind::Float).to_device(losses.device());
     Ok(Some(world.begin_sum(&Tensor::cat(&[&losses, &votes], 0))?))
 }
 
-/// The means of the losses over all processes, and the sums of their votes.
+/// Makes the losses their means over all processes, and returns the sums of their votes.
 fn finish_agreement(
     world: &World,
-    losses: Vec<Tensor>,
     agreement: Option<SumUnderWay>,
-) -> Result<(Vec<Tensor>, Option<Tensor>), TrainError> {
-    let Some(agreement) = agreement else { return Ok((losses, None)) };
-    let (sums, own) = (world.finish_sum(agreement)?, losses.len() as i64);
-    let means = (sums.narrow(0, 0, own) / f64::from(world.size())).unbind(0);
-    Ok((means, Some(sums.narrow(0, own, sums.size()[0] - own))))
+    numbers: &mut [GroupTensors],
+) -> Result<Option<Tensor>, TrainError> {
+    let Some(agreement) = agreement else { return Ok(None) };
+    let (sums, groups) = (world.finish_sum(agreement)?, numbers.len() as i64);
+    for (own, sum) in numbers.iter_mut().zip(sums.narrow(0, 0, groups).unbind(0)) {
+        own.loss = sum / f64::from(world.size());
+    }
+    Ok(Some(sums.narrow(0, groups, sums.size()[0] - groups)))
 }
 
 fn prefixed(prefix: &str, figures: &[(String, f64)]) -> Vec<(String, f64)> {

@@ -8,6 +8,7 @@
 //! finds out which process is to blame if an exchange fails. All processes must call the same
 //! exchanges in the same order.
 
+mod error;
 mod launch;
 mod meeting;
 mod peers;
@@ -18,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use tch::{Device, Tensor};
 
+pub use error::WorldError;
 pub use launch::{Launch, LaunchError, Meeting};
 use meeting::Joined;
-use pixtok_base::{Class, Classified};
 use pixtok_torch::{BucketSizes, GradientBuckets, Group, PendingSum, TorchError};
 
 /// How long processes wait for one that does other work, such as listing all images or saving, and
@@ -64,118 +65,12 @@ impl Groups {
     }
 }
 
-/// A sum over all processes that has begun.
+/// A sum over all processes that has begun: see [`World::finish_sum`].
 #[derive(Debug)]
 #[must_use]
-pub enum SumUnderWay {
-    /// There is only one process.
-    Done(Tensor),
-    /// The sum of a tensor on this device.
-    Begun(PendingSum, Device),
-}
-
-/// The processes could not meet, or an exchange failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WorldError {
-    /// The launcher's variables don't say where the processes meet.
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    /// This process cannot serve the store at which all meet.
-    #[error(
-        "process 0 can't serve the store on port {port} ({reason}); if another job uses the port, set MASTER_PORT to a free one in every process"
-    )]
-    Port {
-        /// The port.
-        port: u16,
-        /// libtorch's words.
-        reason: String,
-    },
-    /// Process 0 does not run where the processes meet.
-    #[error(
-        "process 0 can't reach the store that it serves itself at {host}:{port} ({reason}); set MASTER_ADDR to a name or an address of the host of process 0"
-    )]
-    OtherHost {
-        /// Where the store should be.
-        host: String,
-        /// The port there.
-        port: u16,
-        /// libtorch's words.
-        reason: String,
-    },
-    /// Two processes have the same rank.
-    #[error(
-        "another process has already come to {host}:{port} as process {rank}; if it is of another job, set MASTER_PORT to a free port in every process of this one"
-    )]
-    Claimed {
-        /// This process.
-        rank: u32,
-        /// Where the processes meet.
-        host: String,
-        /// The port there.
-        port: u16,
-    },
-    /// There is no such network interface.
-    #[error("GLOO_SOCKET_IFNAME names {name:?}, and this host has only {known}")]
-    Interface {
-        /// The name.
-        name: String,
-        /// Those that there are.
-        known: String,
-    },
-    /// This process found nobody at the meeting place.
-    #[error(
-        "process {rank} of {size} found no store at {host}:{port} within {seconds} s ({reason}); check that process 0 is running, that MASTER_ADDR and MASTER_PORT are its host and port, and that the port is open"
-    )]
-    NoStore {
-        /// This process.
-        rank: u32,
-        /// How many there are.
-        size: u32,
-        /// Where the store should be.
-        host: String,
-        /// The port there.
-        port: u16,
-        /// How long it was tried.
-        seconds: u64,
-        /// libtorch's words.
-        reason: String,
-    },
-    /// An exchange failed because of another process.
-    #[error("process {rank} stopped in {what}: {who}")]
-    Lost {
-        /// This process.
-        rank: u32,
-        /// The exchange, in words.
-        what: String,
-        /// The processes to blame and what is wrong with each, in words.
-        who: String,
-    },
-    /// The processes have different settings or data.
-    #[error("{0}")]
-    Differs(String),
-    /// libtorch failed outside an exchange.
-    #[error("{0}")]
-    Torch(String),
-}
-
-impl Classified for WorldError {
-    fn class(&self) -> Class {
-        match self {
-            Self::Launch(_)
-            | Self::Port { .. }
-            | Self::OtherHost { .. }
-            | Self::Claimed { .. }
-            | Self::Interface { .. }
-            | Self::Differs(_) => Class::Misuse,
-            Self::NoStore { .. } | Self::Lost { .. } | Self::Torch(_) => Class::Failed,
-        }
-    }
-}
-
-impl From<TorchError> for WorldError {
-    fn from(error: TorchError) -> Self {
-        Self::Torch(error.to_string())
-    }
+pub struct SumUnderWay {
+    sum: PendingSum,
+    device: Device,
 }
 
 static ALONE: World = World { rank: 0, size: 1, local_rank: 0, restarts: 0, joined: None };
@@ -338,32 +233,23 @@ impl World {
         Ok(sum)
     }
 
-    /// Begins to sum a tensor over all processes, while this process does other work. No process
+    /// Begins to sum a tensor over several processes, while this process does other work. No process
     /// may begin a different exchange of tensors until it has begun this one.
     ///
     /// # Errors
     /// [`WorldError`].
     pub fn begin_sum(&self, tensor: &Tensor) -> Result<SumUnderWay, WorldError> {
-        let own = tensor.detach().copy().contiguous();
-        if self.size == 1 {
-            return Ok(SumUnderWay::Done(own));
-        }
-        let device = own.device();
-        let begun = self.exchanging("an all-reduce", device, |group| group.begin_all_reduce(own))?;
-        Ok(SumUnderWay::Begun(begun, device))
+        let (own, device) = (tensor.detach().copy().contiguous(), tensor.device());
+        let sum = self.exchanging("an all-reduce", device, |group| group.begin_all_reduce(own))?;
+        Ok(SumUnderWay { sum, device })
     }
 
     /// The sum that was begun; waits for it.
     ///
     /// # Errors
     /// [`WorldError`].
-    pub fn finish_sum(&self, sum: SumUnderWay) -> Result<Tensor, WorldError> {
-        match sum {
-            SumUnderWay::Done(sum) => Ok(sum),
-            SumUnderWay::Begun(sum, device) => {
-                self.exchanging("an all-reduce", device, |group| group.finish_all_reduce(sum))
-            }
-        }
+    pub fn finish_sum(&self, SumUnderWay { sum, device }: SumUnderWay) -> Result<Tensor, WorldError> {
+        self.exchanging("an all-reduce", device, |group| group.finish_all_reduce(sum))
     }
 
     /// The sum of a number over all processes.
@@ -445,7 +331,7 @@ impl World {
         Ok(all.flatten(0, 1))
     }
 
-    /// The texts of every process, by rank.
+    /// The bytes of every process, by rank.
     ///
     /// # Errors
     /// [`WorldError`].
@@ -464,8 +350,8 @@ impl World {
     }
 
     /// The sum over all processes, with gradients: the backward pass sums the gradients of all
-    /// processes, and has gradients itself. For use inside networks and quantizers. Panics in the
-    /// form of tch's own methods; [`World::fault`] then says why.
+    /// processes, and has gradients itself. For use inside networks and quantizers. Panics like
+    /// tch's own methods; [`World::fault`] then says why.
     pub fn all_reduce(&self, x: &Tensor) -> Tensor {
         let (Some(joined), Some(groups)) = (&self.joined, self.groups()) else { return x.shallow_clone() };
         joined.peers.enter("an all-reduce inside the networks");

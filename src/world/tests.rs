@@ -7,6 +7,7 @@ use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
 use super::*;
+use pixtok_base::{Class, Classified};
 use pixtok_torch::catching;
 
 const PATIENCE: Duration = Duration::from_secs(30);

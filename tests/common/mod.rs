@@ -7,6 +7,7 @@ pub mod tables;
 
 pub mod program;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -161,6 +162,21 @@ pub fn pixtok(args: &[&str]) -> Output {
 /// Everything that a program printed.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Every file below a folder by its relative path.
+pub fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut pending = vec![folder.to_owned()];
+    let mut files = BTreeMap::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+            files.insert(name, fs::read(&path).unwrap());
+        }
+    }
+    files
 }
 
 /// Copies a run folder as it was at `step`, with only the checkpoints up to then.

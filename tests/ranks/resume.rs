@@ -135,3 +135,22 @@ fn the_same_command_starts_a_run_and_goes_on_with_it() {
     let names = ["model.safetensors", "optimizer.safetensors"];
     assert!(files(&scratch.path("whole"), 6, &names) == files(&scratch.path("early"), 6, &names));
 }
+
+#[test]
+fn a_run_from_other_weights_starts_over_from_them() {
+    let scratch = Scratch::new();
+    train(&scratch, 2, "other", &["--set=train.steps=4"]);
+    let other = format!("--init-from={}", scratch.path("other").display());
+    let args = ["--or-resume", "--set=train.steps=6", &other];
+    let run = new_run(&scratch, "run");
+    succeed(2, &run, &args);
+    // As if it had been killed before it saved the weights that it starts from.
+    let path = scratch.path("run");
+    let before = bytes_at(&path, 6);
+    for step in checkpoints(&path) {
+        fs::remove_dir_all(path.join(step)).unwrap();
+    }
+    let outputs = succeed(2, &run, &args);
+    ended(&outputs[0], 0, &["starting over at step 0", "step-000006"]);
+    assert!(bytes_at(&path, 6) == before, "the run that started over differs");
+}
