@@ -95,6 +95,30 @@ fn repeated_and_resumed_runs_are_identical() {
     }
 }
 
+/// What a block keeps for the backward pass changes no bit. A resumed run may change it.
+#[test]
+fn runs_whose_blocks_are_computed_again_are_identical() {
+    for precision in ["fp32", "bf16"] {
+        let scratch = Scratch::new();
+        let precision = format!("--set=train.precision={precision}");
+        let more = [precision.as_str(), "--set=model.mid_attention=true", "--set", ADVERSARY];
+        let mut args = [&FULL[..], &more].concat();
+        if device() == "cuda" {
+            args.push("--set=train.deterministic=true");
+        }
+        let again = "--set=model.checkpoint_blocks=true";
+        scratch.train("whole", &args);
+        scratch.train("again", &[&args[..], &[again]].concat());
+        copy_run(&scratch.path("whole"), &scratch.path("resumed"), 7);
+        scratch.resume("resumed", &[again]);
+        let whole = files_at_the_end(&scratch.path("whole"));
+        for run in ["again", "resumed"] {
+            assert!(whole == files_at_the_end(&scratch.path(run)), "{precision} {run}");
+            assert_eq!(rows(&scratch.path("whole")), rows(&scratch.path(run)), "{precision} {run}");
+        }
+    }
+}
+
 /// Parquet pages are shuffled and cached, and a resumed run must reproduce that.
 #[test]
 fn runs_on_parquet_resume_exactly() {

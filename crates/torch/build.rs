@@ -5,8 +5,18 @@
 use std::path::Path;
 
 // csrc/cuda is not among them: scripts/build_cuda.sh makes a library of its own from it.
-const SOURCES: [&str; 9] =
-    ["shim", "memory", "nccl", "operators", "nearest", "norm", "upsample", "process_group", "gradients"];
+const SOURCES: [&str; 10] = [
+    "shim",
+    "memory",
+    "nccl",
+    "operators",
+    "nearest",
+    "norm",
+    "upsample",
+    "process_group",
+    "gradients",
+    "recompute",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=csrc");

@@ -138,6 +138,7 @@ pub mod known {
         DATA_DECODE_GIB = "data.decode_gib";
         DATA_MAX_BAD_FRACTION = "data.max_bad_fraction";
         MODEL = "model";
+        MODEL_CHECKPOINT_BLOCKS = "model.checkpoint_blocks";
         QUANTIZER = "quantizer";
         OPTIMIZER_LR = "optimizer.lr";
         OPTIMIZER_CLIP_NORM = "optimizer.clip_norm";

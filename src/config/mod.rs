@@ -38,7 +38,7 @@ use pixtok_base::paths::absence;
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [KnownKey; 19] = [
+const FREE_ON_RESUME: [KnownKey; 20] = [
     known::DATA_TRAIN,
     known::DATA_VAL,
     known::DATA_VAL_SPLIT,
@@ -46,6 +46,7 @@ const FREE_ON_RESUME: [KnownKey; 19] = [
     known::DATA_QUEUE,
     known::DATA_DECODE_GIB,
     known::DATA_MAX_BAD_FRACTION,
+    known::MODEL_CHECKPOINT_BLOCKS,
     known::TRAIN_STEPS,
     known::TRAIN_SHARD_OPTIMIZER,
     known::TRAIN_TIMEOUT_SECS,

@@ -17,6 +17,7 @@ mod operators;
 mod precision;
 mod process_group;
 mod random;
+mod recompute;
 mod shim;
 mod spinning;
 pub mod tensors;
@@ -39,6 +40,7 @@ pub use precision::{
 };
 pub use process_group::{BucketSizes, GradientBuckets, Group, PendingSum, Reach, Store};
 pub use random::{fill_gaussian, initialise_gaussian, reseed};
+pub use recompute::{Shared, recomputed};
 pub use spinning::limit_spinning_when_busy;
 pub use trace::abandon_trace;
 pub use upsample::upsample_conv;
@@ -60,7 +62,7 @@ pub enum TorchError {
     /// The device has not enough memory for a tensor.
     #[error(
         "out of memory ({0}); lower train.batch_size or eval.batch_size (`pixtok eval --batch-size`), raise train.micro_batches (the step in \
-         smaller parts), or lower data.image_size or the model's and codebook's size"
+         smaller parts), set model.checkpoint_blocks, or lower data.image_size or the model's and codebook's size"
     )]
     OutOfMemory(String),
     /// A requested device does not exist.

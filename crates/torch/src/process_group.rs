@@ -468,7 +468,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::catching;
+    use crate::{Shared, catching, recomputed};
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -567,6 +567,33 @@ mod tests {
                 assert_eq!(image.stride(), stride);
                 assert_eq!(unused, Tensor::zeros([4], (Kind::Float, Device::Cpu)));
             }
+        }
+    }
+
+    /// y = x·W·W·W·last, whose first two products are computed again: W's gradient travels once all
+    /// three parts of it are there.
+    #[test]
+    fn gradients_of_blocks_that_are_computed_again_travel_once() {
+        let found = together(2, |rank, group| {
+            let ones =
+                |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            let (weight, last) = (ones(&[2, 2]), ones(&[2, 1]));
+            let parameters = [&weight, &last].map(Tensor::shallow_clone);
+            let buckets =
+                GradientBuckets::new(group, &parameters, BucketSizes { first: 1, other: 1 }, false).unwrap();
+            let block = Shared::new(weight.shallow_clone());
+            let product = |x: &Tensor| recomputed(&block, x, |weight, x| x.matmul(weight));
+            let x = Tensor::full([1, 2], f64::from(rank + 1), (Kind::Float, Device::Cpu));
+            let y = product(&product(&x)).matmul(&weight).matmul(&last);
+            buckets.arm().unwrap();
+            y.sum(Kind::Float).backward();
+            buckets.finish().unwrap();
+            (weight.grad(), last.grad())
+        });
+        for (weight, last) in found {
+            // 12 times x and 8 times x, which is 1 and 2.
+            assert_eq!(weight, Tensor::full([2, 2], 18.0, (Kind::Float, Device::Cpu)));
+            assert_eq!(last, Tensor::full([2, 1], 12.0, (Kind::Float, Device::Cpu)));
         }
     }
 

@@ -8,6 +8,14 @@ use torch_sys::C_tensor;
 
 use super::TorchError;
 
+/// Computes a block again, from an input that it frees, into a new tensor. If it fails, it returns a
+/// number other than 0 and writes a message of at most so many bytes, including the final 0.
+pub(super) type ComputeAgain =
+    unsafe extern "C" fn(*mut c_void, *mut C_tensor, *mut *mut C_tensor, *mut c_char, usize) -> c_int;
+
+/// Frees what a [`ComputeAgain`] is given first.
+pub(super) type DropBlock = unsafe extern "C" fn(*mut c_void);
+
 unsafe extern "C" {
     pub(super) fn px_free(message: *mut c_char);
     pub(super) fn px_keep_freed_memory() -> *mut c_char;
@@ -156,6 +164,18 @@ unsafe extern "C" {
     ) -> *mut c_char;
     pub(super) fn px_gradients_arm(gradients: *mut c_void) -> *mut c_char;
     pub(super) fn px_gradients_finish(gradients: *mut c_void) -> *mut c_char;
+    pub(super) fn px_records(records: *mut c_int, next: *mut u64) -> *mut c_char;
+    pub(super) fn px_autocast_cache(on: c_int, previous: *mut c_int) -> *mut c_char;
+    pub(super) fn px_recomputed(
+        x: *const C_tensor,
+        inside: *const C_tensor,
+        y: *const C_tensor,
+        first: u64,
+        block: *mut c_void,
+        compute_again: ComputeAgain,
+        drop_block: DropBlock,
+        out: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn px_clip_grad_norm(
         grads: *mut *mut C_tensor,
         n: c_int,

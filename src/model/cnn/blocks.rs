@@ -5,6 +5,7 @@ use tch::{Tensor, nn::Module};
 use super::plan::Plan;
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu};
 use crate::variables::Scope;
+use pixtok_torch::{Shared, recomputed};
 
 /// GroupNorm, SiLU and a 3×3 convolution, twice, with a shortcut (a 1×1 convolution if the widths
 /// differ).
@@ -77,7 +78,11 @@ impl Attention {
 
 /// A sequence of blocks at one resolution.
 #[derive(Debug)]
-pub(super) struct Blocks(Vec<Block>);
+pub(super) struct Blocks {
+    blocks: Vec<Shared<Block>>,
+    /// Whether a block keeps only its input for the backward pass, which computes it again.
+    recomputed: bool,
+}
 
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // a handful of them, made once
@@ -86,7 +91,21 @@ enum Block {
     Attention(Attention),
 }
 
+impl Block {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Res(block) => block.forward(x),
+            Self::Attention(block) => block.forward(x),
+        }
+    }
+}
+
 impl Blocks {
+    fn new(plan: &Plan, blocks: Vec<Block>) -> Self {
+        let blocks = blocks.into_iter().map(Shared::new).collect();
+        Self { blocks, recomputed: plan.settings.checkpoint_blocks }
+    }
+
     /// `count` residual blocks from `channels_in` to `channels_out`, each followed by attention if
     /// asked for.
     pub fn stage(
@@ -105,7 +124,7 @@ impl Blocks {
                 blocks.push(Block::Attention(Attention::new(&path, plan, channels_out)));
             }
         }
-        Self(blocks)
+        Self::new(plan, blocks)
     }
 
     /// Residual block, attention and residual block at the coarsest resolution; empty if the plan
@@ -113,19 +132,19 @@ impl Blocks {
     pub fn middle(path: &Scope, plan: &Plan) -> Self {
         let channels = plan.coarsest_channels();
         if !plan.mid_attention {
-            return Self(vec![]);
+            return Self::new(plan, vec![]);
         }
-        Self(vec![
+        let blocks = vec![
             Block::Res(ResBlock::new(&(path / "res0"), plan, channels, channels)),
             Block::Attention(Attention::new(&(path / "attention"), plan, channels)),
             Block::Res(ResBlock::new(&(path / "res1"), plan, channels, channels)),
-        ])
+        ];
+        Self::new(plan, blocks)
     }
 
     pub fn forward(&self, x: Tensor) -> Tensor {
-        self.0.iter().fold(x, |x, block| match block {
-            Block::Res(block) => block.forward(&x),
-            Block::Attention(block) => block.forward(&x),
+        self.blocks.iter().fold(x, |x, block| {
+            if self.recomputed { recomputed(block, &x, Block::forward) } else { block.forward(&x) }
         })
     }
 }

@@ -47,6 +47,8 @@ impl Description {
                 strides: Some(strides.collect()),
                 decoder_res_blocks: Some(plan.decoder_res_blocks),
                 latent_channels: Some(plan.outer_channels.unwrap_or(plan.latent_channels)),
+                // Of training alone.
+                checkpoint_blocks: false,
                 ..plan.settings.clone()
             },
             stem: width(plan.stem_channels),

@@ -10,12 +10,37 @@ use crate::model::Footprint;
 /// gradients of a layer at work.
 const AT_WORK: i64 = 4;
 
+/// A block that is computed again keeps its input.
+const INPUT: Saved = Saved { halves: 1, floats: 0 };
+
 /// What the layers so far keep for each image.
 #[derive(Default)]
 struct Count {
     saved: Saved,
     /// The number of elements of the largest single activation.
     largest: i64,
+    /// Whether the backward pass computes blocks again.
+    recomputed: bool,
+    /// What the largest block keeps while it is computed again.
+    in_turn: Saved,
+}
+
+impl Count {
+    /// Layers that keep `saved` for each of their `elements`.
+    fn add(&mut self, elements: i64, saved: Saved) {
+        self.saved = self.saved.and(saved.times(elements));
+        self.largest = self.largest.max(elements);
+    }
+
+    /// `count` blocks that keep `saved` for each of their `elements`.
+    fn add_blocks(&mut self, count: i64, elements: i64, saved: Saved) {
+        if self.recomputed {
+            self.in_turn = self.in_turn.or_more(saved.times(elements));
+            self.add(elements, INPUT.times(count));
+        } else {
+            self.add(elements, saved.times(count));
+        }
+    }
 }
 
 /// The numbers that a part of the network keeps, for each element or of an image.
@@ -46,38 +71,44 @@ impl Saved {
     fn and(self, other: Self) -> Self {
         Self { halves: self.halves + other.halves, floats: self.floats + other.floats }
     }
+
+    /// The one of both with more numbers.
+    fn or_more(self, other: Self) -> Self {
+        if other.halves + other.floats > self.halves + self.floats { other } else { self }
+    }
 }
 
 /// Of the planned network on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
-    let mut count = Count::default();
+    let block = layer.times(2);
+    let mut count = Count { recomputed: plan.settings.checkpoint_blocks, ..Count::default() };
     let mut pixels = i64::from(plan.image.height) * i64::from(plan.image.width);
     let finest = pixels;
     let both_halves = plan.res_blocks + plan.decoder_res_blocks;
     for stage in &plan.stages {
         let elements = stage.channels * pixels;
-        let block = layer.times(2).and(attention.times(i64::from(stage.attention)));
-        add(&mut count, elements, block.times(both_halves));
+        count.add_blocks(both_halves, elements, block);
+        if stage.attention {
+            count.add_blocks(both_halves, elements, attention);
+        }
         // The inputs of the convolutions around a change of resolution: on the way down at the
         // coarser width, and on the way up at this resolution.
         if stage.stride > 1 {
-            add(&mut count, elements, Saved { halves: 2, floats: 0 });
+            count.add(elements, Saved { halves: 2, floats: 0 });
         }
         pixels /= stage.stride * stage.stride;
     }
     if plan.mid_attention {
-        add(&mut count, plan.coarsest_channels() * pixels, layer.times(4).and(attention).times(2));
+        let elements = plan.coarsest_channels() * pixels;
+        count.add_blocks(4, elements, block);
+        count.add_blocks(2, elements, attention);
     }
-    add(&mut count, plan.coarsest_channels() * pixels, layer);
-    add(&mut count, plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
+    count.add(plan.coarsest_channels() * pixels, layer);
+    count.add(plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
+    let saved = count.saved.and(count.in_turn);
     Footprint {
-        saved_per_image: count.saved.halves + AT_WORK * count.largest,
-        saved_in_float_per_image: count.saved.floats,
+        saved_per_image: saved.halves + AT_WORK * count.largest,
+        saved_in_float_per_image: saved.floats,
     }
-}
-
-fn add(count: &mut Count, elements: i64, saved: Saved) {
-    count.saved = count.saved.and(saved.times(elements));
-    count.largest = count.largest.max(elements);
 }

@@ -64,6 +64,7 @@ impl Settings for Config {
     fn components_of(&self, key: &str) -> &'static [Component] {
         match key {
             "decoder_res_blocks" => &[Component::Decoder],
+            "checkpoint_blocks" => &[],
             _ => &[Component::Encoder, Component::Decoder],
         }
     }

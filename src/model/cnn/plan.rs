@@ -44,6 +44,10 @@ pub struct Config {
     /// The width C of the latent; absent: the quantizer's own, without a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
+    /// Whether a block of the network keeps only its input for the backward pass, which computes
+    /// the block again: less memory and more time for the same gradients.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_blocks: bool,
     /// Details in which published networks differ from pixtok's.
     pub variant: Variant,
 }
@@ -85,6 +89,7 @@ impl Default for Config {
             mid_attention: false,
             norm_groups: None,
             latent_channels: None,
+            checkpoint_blocks: false,
             variant: Variant::default(),
         }
     }

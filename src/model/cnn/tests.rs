@@ -1,7 +1,7 @@
 use super::{Config, Variant};
 use crate::model::*;
 use pixtok_base::seed::Seed;
-use pixtok_torch::{Precision, no_grad, with_precision};
+use pixtok_torch::{Precision, drop_grads, no_grad, with_precision};
 
 fn fsq() -> QuantizerConfig {
     toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
@@ -167,4 +167,69 @@ fn settings_of_the_decoder_alone_are_keys_of_the_config() {
     let keys = toml::Table::try_from(&config).unwrap();
     let of_decoder = keys.keys().filter(|key| config.components_of(key) == [Component::Decoder]);
     assert_eq!(of_decoder.collect::<Vec<_>>(), ["decoder_res_blocks"]);
+}
+
+/// With attention between residual blocks, and a stage that changes its width.
+fn with_attention() -> Config {
+    Config { channels: 8, mid_attention: true, attention: vec![20], ..Config::default() }
+}
+
+#[test]
+fn blocks_that_are_computed_again_have_the_same_gradients() {
+    let found = [false, true].map(|checkpoint_blocks| {
+        let config = Config { checkpoint_blocks, ..with_attention() };
+        let (vs, tokenizer) = build(&config, (20, 28)).unwrap();
+        let images = images(20, 28);
+        let parameters: Vec<Tensor> = vs.tensors().into_values().collect();
+        let mut found = vec![];
+        // The blocks of an encoder that stays as it is are plain calls.
+        for frozen in [&[][..], &[Component::Encoder, Component::Quantizer]] {
+            vs.freeze(frozen);
+            for precision in [Precision::Fp32, Precision::Bf16] {
+                drop_grads(&parameters).unwrap();
+                for seed in [1, 2] {
+                    let out =
+                        with_precision(precision, || tokenizer.forward(&images, Mode::train(Seed(seed))));
+                    let out = out.unwrap();
+                    let loss = (out.recon.to_kind(Kind::Float) - &images).square().mean(Kind::Float);
+                    loss.backward();
+                    found.push(loss.detach());
+                }
+                let learning = parameters.iter().filter(|parameter| parameter.requires_grad());
+                found.extend(learning.map(|parameter| parameter.grad().copy()));
+            }
+        }
+        found
+    });
+    assert_eq!(found[0].len(), found[1].len());
+    assert!(found[0] == found[1], "losses or gradients differ");
+}
+
+#[test]
+fn blocks_that_are_computed_again_keep_less() {
+    let footprint = |config: &Config, device| config.plan(&fsq(), size((20, 28))).unwrap().footprint(device);
+    for device in [Device::Cpu, Device::Cuda(0)] {
+        let config = Config { res_blocks: 3, ..with_attention() };
+        let plain = footprint(&config, device);
+        let again = footprint(&Config { checkpoint_blocks: true, ..config }, device);
+        for bytes in [2, 4] {
+            let [plain, again] = [plain, again].map(|footprint| footprint.activation_bytes(1, bytes));
+            assert!(again * 2 < plain, "{device:?}: {again} of {plain}");
+        }
+    }
+}
+
+#[test]
+fn only_a_network_whose_blocks_are_computed_again_says_so() {
+    let written = |checkpoint_blocks| {
+        let config = Config { checkpoint_blocks, ..Config::default() };
+        (toml::to_string(&config).unwrap(), config.components_of("checkpoint_blocks").len())
+    };
+    assert!(!written(false).0.contains("checkpoint"));
+    assert!(written(true).0.contains("checkpoint_blocks = true"));
+    // Weights mean the same with it.
+    assert_eq!(written(true).1, 0);
+    let config = Config { checkpoint_blocks: true, ..Config::default() };
+    let described = config.plan(&fsq(), size((20, 28))).unwrap().description().unwrap();
+    assert!(described.get("checkpoint_blocks").is_none(), "{described}");
 }

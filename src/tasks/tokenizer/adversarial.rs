@@ -223,10 +223,18 @@ mod tests {
     use pixtok_torch::{Precision, with_precision};
 
     fn objective(adversarial: &str) -> Objective {
+        objective_of(adversarial, false)
+    }
+
+    fn objective_of(adversarial: &str, checkpoint_blocks: bool) -> Objective {
         let (store, companions) = (Variables::new(tch::Device::Cpu), Variables::new(tch::Device::Cpu));
         tch::manual_seed(3);
-        let network =
-            model::cnn::Config { channels: 8, multipliers: vec![1, 2], ..model::cnn::Config::default() };
+        let network = model::cnn::Config {
+            channels: 8,
+            multipliers: vec![1, 2],
+            checkpoint_blocks,
+            ..model::cnn::Config::default()
+        };
         let quantizer =
             toml::from_str("kind = \"vq\"\ncodebook_size = 8\ncodebook_dim = 4\nstart = \"uniform\"")
                 .unwrap();
@@ -324,6 +332,28 @@ mod tests {
         let norm = |loss: &Tensor| gradient(loss, last, true).norm().double_value(&[]);
         let expected = norm(&terms) / (norm(&adversary(&objective).config.of_tokenizer(&fake)) + 1e-4);
         assert!((found.value.double_value(&[]) / expected - 1.0).abs() < 1e-4);
+    }
+
+    /// The gradients at the last layer are taken from a part of the graph, and must add to
+    /// nobody's.
+    #[test]
+    fn blocks_that_are_computed_again_have_the_same_weight_and_gradients() {
+        let images = images();
+        let [plain, again] = [false, true].map(|checkpoint_blocks| {
+            let config = format!("weight = 0.7\nweighting = {{ kind = \"adaptive\" }}\n{SMALL}");
+            let mut objective = objective_of(&config, checkpoint_blocks);
+            let out = with_precision(Precision::Bf16, || objective.step(&images, at(0)).unwrap().output);
+            let groups = objective.groups();
+            assert!(groups[0].parameters.iter().all(|parameter| !parameter.tensor.grad().defined()));
+            let mut found: Vec<Tensor> = out.monitors.into_iter().map(|monitor| monitor.value).collect();
+            for ((_, loss), group) in out.groups.iter().zip(&groups) {
+                loss.backward();
+                found.push(loss.detach());
+                found.extend(gradients(&group.parameters));
+            }
+            found
+        });
+        assert!(plain == again, "losses, monitors or gradients differ");
     }
 
     #[test]
