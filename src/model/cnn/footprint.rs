@@ -3,34 +3,50 @@
 use pixtok_torch::fuses_norm_silu;
 use tch::Device;
 
-use super::plan::Plan;
+use super::plan::{Plan, Stage};
 use crate::model::Footprint;
 
 /// The largest activations that exist at one time besides those that are kept: inputs, results and
 /// gradients of a layer at work.
 const AT_WORK: i64 = 4;
 
-/// What the layers so far keep for each image.
+/// What the layers so far keep for each image. Other convolutional networks count by it too.
 #[derive(Default)]
-struct Count {
+pub(in crate::model) struct Count {
     saved: Saved,
     /// The number of elements of the largest single activation.
     largest: i64,
 }
 
+impl Count {
+    /// A part that keeps this much for each of `elements`.
+    pub fn add(&mut self, elements: i64, saved: Saved) {
+        self.saved = self.saved.and(saved.times(elements));
+        self.largest = self.largest.max(elements);
+    }
+
+    /// All parts so far.
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            saved_per_image: self.saved.halves + AT_WORK * self.largest,
+            saved_in_float_per_image: self.saved.floats,
+        }
+    }
+}
+
 /// The numbers that a part of the network keeps, for each element or of an image.
 #[derive(Clone, Copy, Default)]
-struct Saved {
+pub(in crate::model) struct Saved {
     /// Numbers in the precision of the training.
-    halves: i64,
+    pub halves: i64,
     /// Numbers in float32: on CUDA, autocast computes group norms and their results in it.
-    floats: i64,
+    pub floats: i64,
 }
 
 impl Saved {
     /// A norm, SiLU and a convolution keep their inputs. If norm and SiLU are a single operation,
     /// SiLU's input isn't kept.
-    fn by_layer(device: Device) -> Self {
+    pub fn by_layer(device: Device) -> Self {
         if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
     }
 
@@ -39,11 +55,11 @@ impl Saved {
         if device == Device::Cpu { Self { halves: 6, floats: 0 } } else { Self { halves: 5, floats: 1 } }
     }
 
-    fn times(self, times: i64) -> Self {
+    pub fn times(self, times: i64) -> Self {
         Self { halves: self.halves * times, floats: self.floats * times }
     }
 
-    fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         Self { halves: self.halves + other.halves, floats: self.floats + other.floats }
     }
 }
@@ -51,33 +67,38 @@ impl Saved {
 /// Of the planned network on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
+    let block = |stage: &Stage| layer.times(2).and(attention.times(i64::from(stage.attention)));
+    let one = Saved { halves: 1, floats: 0 };
     let mut count = Count::default();
-    let mut pixels = i64::from(plan.image.height) * i64::from(plan.image.width);
-    let finest = pixels;
-    let both_halves = plan.res_blocks + plan.decoder_res_blocks;
+    let patch = 1_i64 << plan.settings.haar_levels;
+    let mut pixels = i64::from(plan.image.height) / patch * (i64::from(plan.image.width) / patch);
     for stage in &plan.stages {
         let elements = stage.channels * pixels;
-        let block = layer.times(2).and(attention.times(i64::from(stage.attention)));
-        add(&mut count, elements, block.times(both_halves));
-        // The inputs of the convolutions around a change of resolution: on the way down at the
-        // coarser width, and on the way up at this resolution.
+        count.add(elements, block(stage).times(stage.res_blocks));
+        // The input of the convolution to the coarser resolution.
         if stage.stride > 1 {
-            add(&mut count, elements, Saved { halves: 2, floats: 0 });
+            count.add(elements, one);
         }
         pixels /= stage.stride * stage.stride;
     }
+    let coarsest = [plan.coarsest_channels(), plan.coarsest_decoder_channels()];
     if plan.mid_attention {
-        add(&mut count, plan.coarsest_channels() * pixels, layer.times(4).and(attention).times(2));
+        for channels in coarsest {
+            count.add(channels * pixels, layer.times(4).and(attention));
+        }
     }
-    add(&mut count, plan.coarsest_channels() * pixels, layer);
-    add(&mut count, plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
-    Footprint {
-        saved_per_image: count.saved.halves + AT_WORK * count.largest,
-        saved_in_float_per_image: count.saved.floats,
+    count.add(plan.coarsest_channels() * pixels, layer);
+    let mut channels = plan.coarsest_decoder_channels();
+    for (i, stage) in plan.stages.iter().enumerate().rev() {
+        channels = stage.decoder_channels;
+        count.add(channels * pixels, block(stage).times(stage.decoder_res_blocks));
+        if stage.up > 1 {
+            pixels *= stage.up * stage.up;
+            // The input of the convolution from the coarser resolution, about as wide as what follows.
+            let finer = i.checked_sub(1).map_or(channels, |finer| plan.stages[finer].decoder_channels);
+            count.add(finer * pixels, one);
+        }
     }
-}
-
-fn add(count: &mut Count, elements: i64, saved: Saved) {
-    count.saved = count.saved.and(saved.times(elements));
-    count.largest = count.largest.max(elements);
+    count.add(channels * pixels, layer);
+    count.footprint()
 }
