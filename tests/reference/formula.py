@@ -3,8 +3,8 @@
 What is compared of a network is under `{case}/`, all of it in float64 and stored as float32:
 - `latents` [B, N, D], of `images(case, …)`; `indices` [B, h, w] of them, and `recon`, what the indices decode to;
 - `grad/encoder/images`, the gradient of sum(latents · probe); `grad/decoder/z`, that of sum(decoder(z) · probe), where z is by
-  the formula too; `decoded`, the decoder's images of z;
-- `grad/{half}/{variable}`, those of the variables; of a large one, their sum with a probe over its first axis.
+  the formula too;
+- `grad/{half}/{variable}`, those of the variables; of a matrix or a convolution, their sum with a probe over all axes but the first.
 """
 
 import sys
@@ -19,9 +19,6 @@ from common import uniform
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import import_weights
-
-# Gradients with more elements are summed over their first axis.
-LARGE = 1000
 
 
 def probe(name, shape):
@@ -75,7 +72,7 @@ def check_import(source, config, checkpoint, model):
         assert torch.equal(tensor, weight(name, tuple(tensor.shape)).float()), name
     for strange in ("encoder.other.weight", "encoder.conv_in.scale"):
         try:
-            import_weights.convert(source, model.state_dict() | {strange: torch.zeros(1)})
+            import_weights.convert(source, dict(model.named_parameters()) | {strange: torch.zeros(1)})
             raise AssertionError(f"{strange} was taken")
         except import_weights.Unfit as error:
             assert strange in str(error)
@@ -98,7 +95,7 @@ def record(case, source, model, pixels, variables=True):
     rows = tokens(latents)
     z = (2 * probe(f"{case}/z", tuple(rows.shape))).transpose(1, 2).reshape(latents.shape).requires_grad_()
     decoded = model.decode(z)
-    found = {"latents": rows, "indices": indices, "recon": recon, "decoded": decoded}
+    found = {"latents": rows, "indices": indices, "recon": recon}
     parameters = dict(model.named_parameters())
     for half, value, given in ("encoder", rows, pixels), ("decoder", decoded, z):
         loss = (value * probe(f"{case}/probe/{half}", tuple(value.shape))).sum()
@@ -107,8 +104,8 @@ def record(case, source, model, pixels, variables=True):
         found[f"grad/{half}/{'images' if half == 'encoder' else 'z'}"] = of_input if half == "encoder" else tokens(of_input)
         if variables:
             for name, gradient in import_weights.convert(source, dict(zip(own, gradients))).items():
-                if gradient.numel() > LARGE:
-                    gradient = torch.einsum("o,o...->...", probe(f"probe/{name}", gradient.shape[:1]), gradient)
+                if gradient.ndim > 1:
+                    gradient = gradient.flatten(1) @ probe(f"probe/{name}", (gradient[0].numel(),))
                 found[f"grad/{half}/{name}"] = gradient
-    print(case, {name: round(found[name].abs().max().item(), 3) for name in ("latents", "recon", "decoded")})
+    print(case, {name: round(found[name].abs().max().item(), 3) for name in ("latents", "recon")})
     return {f"{case}/{name}": tensor if name == "indices" else tensor.float() for name, tensor in found.items()}

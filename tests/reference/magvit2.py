@@ -12,7 +12,7 @@ from common import save
 from formula import check_import, fill, images, record
 
 # Channels, multipliers, residual blocks, z channels.
-SMALL = (32, (1, 2, 1), 1, 6)
+SMALL = (64, (1, 2, 1), 1, 6)
 PUBLISHED = (128, (1, 1, 2, 2, 4), 4, 18)
 CONFIG = 'model = { kind = "magvit2" }\nquantizer = { kind = "lfq" }\n'
 
