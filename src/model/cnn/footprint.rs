@@ -94,7 +94,8 @@ pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
         count.add(channels * pixels, block(stage).times(stage.decoder_res_blocks));
         if stage.up > 1 {
             pixels *= stage.up * stage.up;
-            // The input of the convolution from the coarser resolution, about as wide as what follows.
+            // The input of the convolution from the coarser resolution, about as wide as what
+            // follows.
             let finer = i.checked_sub(1).map_or(channels, |finer| plan.stages[finer].decoder_channels);
             count.add(finer * pixels, one);
         }

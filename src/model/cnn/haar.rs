@@ -8,10 +8,10 @@ const COLOURS: i64 = 3;
 
 /// A number of levels of the transform as one convolution with a fixed kernel.
 ///
-/// A level makes four channels of each one: the mean of two by two pixels (ll) and their differences
-/// between rows (lh), between columns (hl) and across (hh), all divided by 4. The channels are
-/// (band, channel before). The next level does the same with all of them, so that those of the whole are
-/// (band of the last level, …, band of the first, colour).
+/// A level makes four channels of each one: the mean of two by two pixels (ll) and their
+/// differences between rows (lh), between columns (hl) and across (hh), all divided by 4. The
+/// channels are (band, channel before). The next level does the same with all of them, so that
+/// those of the whole are (band of the last level, …, band of the first, colour).
 ///
 /// The original pads by reflection on the right and below. No number depends on it here, since the
 /// sides of an image are multiples of the patch.

@@ -21,8 +21,9 @@ pub(super) const VQGAN_GROUPS: i64 = 32;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The number of levels of the Haar transform before the encoder and after the decoder, as in Cosmos'
-    /// tokenizers. The network then works on 3·4^levels channels at 1/2^levels of the image's sides.
+    /// The number of levels of the Haar transform before the encoder and after the decoder, as in
+    /// Cosmos' tokenizers. The network then works on 3·4^levels channels at 1/2^levels of the
+    /// image's sides.
     #[serde(skip_serializing_if = "is_zero")]
     pub haar_levels: i64,
     /// Channels of the first stage before its multiplier.
@@ -37,8 +38,8 @@ pub struct Config {
     /// follows the last stage; absent: always 2 between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strides: Option<Vec<i64>>,
-    /// The upsampling of the decoder, written like `strides` from the finest stage: the decoder goes
-    /// through them backward, each after a stage, beginning with the coarsest. Absent: the
+    /// The upsampling of the decoder, written like `strides` from the finest stage: the decoder
+    /// goes through them backward, each after a stage, beginning with the coarsest. Absent: the
     /// encoder's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decoder_strides: Option<Vec<i64>>,
@@ -253,8 +254,8 @@ impl Config {
         self.strides.clone().unwrap_or_else(|| vec![2; self.multipliers.len().saturating_sub(1)])
     }
 
-    /// The stages of images with this short side, from the finest, and the short side of each in the
-    /// encoder. The ranges must have been checked.
+    /// The stages of images with this short side, from the finest, and the short side of each in
+    /// the encoder. The ranges must have been checked.
     fn stages(&self, short_side: i64) -> (Vec<Stage>, Vec<i64>) {
         let strides = self.encoder_strides();
         let upward = self.decoder_strides.as_ref().unwrap_or(&strides);

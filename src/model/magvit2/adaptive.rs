@@ -8,8 +8,8 @@ use crate::variables::{Init, Scope};
 /// What the decoder's normalisations know of a latent: two vectors for each image.
 #[derive(Debug)]
 pub(super) struct Style {
-    /// √(variance + 1e-6) of each channel over the positions of the image, `[B, D]`; the variance is
-    /// the unbiased one.
+    /// √(variance + 1e-6) of each channel over the positions of the image, `[B, D]`; the variance
+    /// is the unbiased one.
     deviation: Tensor,
     /// The mean of each channel, `[B, D]`.
     mean: Tensor,

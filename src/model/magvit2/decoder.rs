@@ -13,8 +13,8 @@ use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
-/// Stem, middle, stages from the coarsest one, each with a normalisation by the latent before it, and
-/// head.
+/// Stem, middle, stages from the coarsest one, each with a normalisation by the latent before it,
+/// and head.
 #[derive(Debug)]
 pub(super) struct Decoder {
     stem: Conv2d,

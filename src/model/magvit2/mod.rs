@@ -1,6 +1,6 @@
-//! The convolutional autoencoder of Open-MAGVIT2 (arXiv 2409.04410, TencentARC/SEED-Voken), which WeTok and
-//! BitDance have too. Tokens lie in a grid. The decoder scales its feature maps by the mean and the
-//! deviation of the whole latent, so an image cannot be decoded in tiles.
+//! The convolutional autoencoder of Open-MAGVIT2 (arXiv 2409.04410, TencentARC/SEED-Voken), which
+//! WeTok and BitDance have too. Tokens lie in a grid. The decoder scales its feature maps by the
+//! mean and the deviation of the whole latent, so an image cannot be decoded in tiles.
 
 mod adaptive;
 mod blocks;

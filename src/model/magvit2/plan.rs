@@ -19,13 +19,14 @@ pub struct Config {
     /// One multiplier per stage, from the finest resolution: its channels as a multiple of
     /// `channels`. Each stage has half the resolution of the one before.
     pub multipliers: Vec<i64>,
-    /// The number of residual blocks in each stage of encoder and decoder, and in the middle of both.
+    /// The number of residual blocks in each stage of encoder and decoder, and in the middle of
+    /// both.
     pub res_blocks: i64,
     /// The width C of the latent; absent: the quantizer's own, without a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
-    /// Whether the backward pass computes each residual block again, from its input alone. That takes
-    /// less memory and more time.
+    /// Whether the backward pass computes each residual block again, from its input alone. That
+    /// takes less memory and more time.
     pub checkpoint_blocks: bool,
 }
 
