@@ -51,7 +51,8 @@ impl Settings for Config {
         let mut config = self.clone();
         config.strides = Some(self.encoder_strides());
         config.res_blocks = self.res_blocks.clone().shortest();
-        let decoders = config.decoder_res_blocks.take().map_or(config.res_blocks.clone(), PerStage::shortest);
+        let decoders = config.decoder_res_blocks.take();
+        let decoders = decoders.map_or_else(|| config.res_blocks.clone(), PerStage::shortest);
         config.decoder_res_blocks = Some(decoders);
         // Left out where they say what the encoder's say.
         config.decoder_strides =
