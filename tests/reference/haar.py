@@ -6,7 +6,7 @@ Keys:
 - `transform/{levels}/forward` [2, 3 · 4^levels, 8 / 2^levels, 12 / 2^levels] of images by the formula, and `transform/{levels}/inverse`
   [2, 3, 8, 12] of bands by the formula; `transform/{levels}/grad/{forward,inverse}`: of their products with a probe.
 - those of `formula.py` under `di16x16/`, `di8x8/`, `360p/` (patch, strides and levels as in the tokenizers of these names) and
-  `showo/`; those of variables in `di8x8` and `showo` alone.
+  `showo/`; those of variables in `di8x8` alone.
 """
 
 import torch
@@ -253,7 +253,7 @@ def main():
         check_import("cosmos", config, checkpoint(model), model)
     model = Showo().double()
     fill("showo", model)
-    tensors |= record("showo", "showo", model, images("showo", 1, 3, 16, 28))
+    tensors |= record("showo", "showo", model, images("showo", 1, 3, 16, 28), variables=False)
     config = 'model = { variant = "vqgan" }\nquantizer = { kind = "lfq" }\n'
     check_import("showo", config, checkpoint(model) | model.quantize_buffers, model)
     save("haar", tensors)
