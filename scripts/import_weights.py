@@ -3,12 +3,16 @@
 
     scripts/import_weights.py taming last.ckpt --config configs/imagenet256-f16-vq-taming.toml --out models/vqgan-1024
     scripts/import_weights.py llamagen vq_ds16_c2i.pt --config configs/imagenet256-f16-vq-llamagen.toml --out models/vq16
+    scripts/import_weights.py magvit2 imagenet_256_L.ckpt --config configs/imagenet256-f16-magvit2-lfq.toml --out models/magvit2
     pixtok eval models/vq16 --data IMAGES
 
 - taming: a VQGAN of CompVis/taming-transformers (`VQModel`, with `quantize.embedding`), or its state dict alone.
 - llamagen: a tokenizer of FoundationVision/LlamaGen (`VQ_models`), or its state dict alone.
+- magvit2: an LFQ tokenizer of TencentARC/SEED-Voken (Open-MAGVIT2), or another with its network.
+- cosmos: the state dict of an FSQ tokenizer of images of NVIDIA/Cosmos-Tokenizer (DI). Of a TorchScript file: `torch.save(torch.jit.load(FILE).state_dict(), OUT)`.
+- showo: the LFQ tokenizer of showlab/Show-o (`MAGViTv2`), in diffusers' format. Its bits are turned round, so that tokens are the same.
 
-The config gives the network's sizes, and has `model.variant = "vqgan"`. Every tensor of the tokenizer is mapped to one of
+The config gives the network's sizes, and has `model.variant = "vqgan"`, or `model.kind = "magvit2"` for magvit2. Every tensor of the tokenizer is mapped to one of
 pixtok's by name. Other tensors (a discriminator, LPIPS, counters, a transformer) must be of a known kind or under another
 prefix; they are left out and counted. pixtok checks every name, shape and type when it loads the folder.
 
@@ -23,6 +27,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import import_magvit2
 import published
 import torch
 from published import Unfit
@@ -31,13 +36,19 @@ from published import Unfit
 LEFT_OUT = {
     "taming": r"loss\.|model_ema\.|quantize\.(used|remap)|quantize\.embedding\.(cluster_size|embed_avg)$",
     "llamagen": r"quantize\.codebook_used$",
+    "magvit2": import_magvit2.LEFT_OUT,
+    # Constants of the transform and of FSQ.
+    "cosmos": r"(encoder\.patcher|decoder\.unpatcher|quantizer|inv_quant)\.",
+    "showo": r"quantize\.(embedding|power_vals)$",
 }
 COUNTER = r".*\.num_batches_tracked$"
-# A tensor that every tokenizer of both sources has.
+# A tensor that every tokenizer of these sources has.
 OF_ENCODER = "encoder.conv_in.weight"
 # How each source compares latents with codes, unless it was trained otherwise.
 DISTANCE = {"taming": "euclidean", "llamagen": "cosine"}
-# Groups of every norm in both sources, at any width.
+# The quantizers of sources without a codebook, and what they need.
+QUANTIZERS = {"cosmos": {"kind": "fsq", "bound": "tanh"}, "showo": {"kind": "lfq"}}
+# Groups of every norm in taming's network, at any width.
 NORM_GROUPS = 32
 CONFIG, MODEL = "config.toml", "model.safetensors"
 
@@ -89,13 +100,27 @@ def layer_of(name):
     return f"{place}.{parts[part]}" if part in parts else None
 
 
+def of_showo(state):
+    """Show-o's tensors under taming's names. Its first channel is the highest bit and ours the lowest, so the channels of the codes
+    are turned round, and with them nothing else."""
+    renamed = {re.sub(r"^(encoder|decoder)\.(quant_conv|post_quant_conv)\.", r"\2.", name): tensor for name, tensor in state.items()}
+    for name, axis in ("quant_conv.weight", 0), ("quant_conv.bias", 0), ("post_quant_conv.weight", 1):
+        if name in renamed:
+            renamed[name] = renamed[name].flip(axis)
+    return renamed
+
+
 def convert(source, state):
     """Maps a published tokenizer's tensors to pixtok's. Every tensor is used."""
+    if source == "magvit2":
+        return import_magvit2.convert(state)
+    if source == "showo":
+        state = of_showo(state)
     blocks = [int(found[1]) for name in state if (found := re.match(r"encoder\.conv_blocks\.(\d+)\.", name))]
     levels = max(blocks, default=0) + 1
     tensors, parts = {}, {}
     for name, tensor in state.items():
-        if name == "quantize.embedding.weight":
+        if name == "quantize.embedding.weight" and source in DISTANCE:
             if tensor.ndim != 2:
                 raise Unfit(f"{name} has {tensor.ndim} axes and not 2; the file is of no VQ tokenizer")
             codes = len(tensor)
@@ -121,7 +146,7 @@ def convert(source, state):
         if len({part.shape for part in found.values()}) > 1:
             raise Unfit(f"{name} has a query, key and value of different shapes")
         tensors[name] = torch.cat([found[0], found[1], found[2]])
-    if "quantizer.codebook" not in tensors:
+    if source in DISTANCE and "quantizer.codebook" not in tensors:
         raise Unfit("there is no quantize.embedding.weight: the file is of no VQ tokenizer")
     return tensors
 
@@ -136,26 +161,45 @@ def load(path, source):
     return published.floats(state), unread + others + left_out
 
 
-def read_config(path, source):
-    """The bytes of a config, and notes. Refuses a config with which pixtok would load the weights but compute something else."""
+def read_config(path):
+    """The bytes of a config, and its tables of the network and of the quantizer."""
     try:
         text = path.read_bytes()
         config = tomllib.loads(text.decode())
-        model, quantizer = config.get("model"), config.get("quantizer")
+        return text, config.get("model"), config.get("quantizer")
     except OSError as error:
         raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from None
     except ValueError as error:
         raise Unfit(f"{path} is no config: {error}") from None
+
+
+def check_config(path, source, model, quantizer):
+    """Notes on a config. Refuses one with which pixtok would load the weights but compute something else."""
+    if source == "magvit2":
+        return import_magvit2.check_config(path, model, quantizer)
     if not isinstance(model, dict) or "vqgan" not in (model.get("variant"), model.get("kind")):
         raise Unfit(f'{path} has no model.variant = "vqgan", which the published networks need; set it')
     groups = model.get("norm_groups", NORM_GROUPS)
     if groups != NORM_GROUPS:
         raise Unfit(f"{path} has model.norm_groups = {groups}, and the published networks have {NORM_GROUPS}; leave it out")
+    if source in QUANTIZERS:
+        return check_quantizer(path, source, model, quantizer)
     distance = quantizer.get("distance", "euclidean") if isinstance(quantizer, dict) else "euclidean"
     if distance == DISTANCE[source]:
-        return text, []
+        return []
     usual = f'usual in {source} is "{DISTANCE[source]}"'
-    return text, [f'quantizer.distance is "{distance}" in {path}, and {usual}: right only if the tokenizer was trained so']
+    return [f'quantizer.distance is "{distance}" in {path}, and {usual}: right only if the tokenizer was trained so']
+
+
+def check_quantizer(path, source, model, quantizer):
+    """As `check_config`, of a source whose quantizer has no codebook."""
+    found = {"bound": "tanh"} | (quantizer if isinstance(quantizer, dict) else {})
+    for key, value in QUANTIZERS[source].items():
+        if found.get(key) != value:
+            raise Unfit(f'{path} has quantizer.{key} = "{found.get(key)}", and the tokenizers of {source} have "{value}"; set it')
+    if source == "cosmos" and not model.get("haar_levels"):
+        raise Unfit(f"{path} has no model.haar_levels, and the tokenizers of cosmos have 2, or 1 (360p); set it")
+    return []
 
 
 def check_out(folder):
@@ -172,7 +216,8 @@ def main(args=None):
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(args)
     try:
-        config, notes = read_config(args.config, args.source)
+        config, model, quantizer = read_config(args.config)
+        notes = check_config(args.config, args.source, model, quantizer)
         check_out(args.out)
         state, others = load(args.checkpoint, args.source)
         tensors = convert(args.source, state)

@@ -236,7 +236,7 @@ def imports(folder: Path, marker: Path) -> int:
     rest = "--config", config, "--out", out
     config.write_text(PRESET)
     whole = {}
-    for source in import_weights.LEFT_OUT:
+    for source in "taming", "llamagen":
         given.write_bytes(saved(tensors(source)))
         expect_taken(source, [], import_weights.main, source, given, *rest)
         whole[source] = load_file(out / "model.safetensors")
@@ -271,6 +271,17 @@ def imports(folder: Path, marker: Path) -> int:
         expect_refused(text, words, *llamagen, given, *rest)
     config.write_text(PRESET + "norm_groups = 32\n")
     expect_taken("32 groups", ['distance is "euclidean"', 'usual in llamagen is "cosine"'], *llamagen, given, *rest)
+    for source, text, words in [
+        ("magvit2", PRESET, 'no model.kind = "magvit2"'),
+        ("magvit2", '[quantizer]\nkind = "bsq"\n[model]\nkind = "magvit2"\n', 'quantizer.kind = "bsq"'),
+        ("cosmos", PRESET, 'the tokenizers of cosmos have "fsq"'),
+        ("cosmos", PRESET.replace("vq", "fsq", 1), "no model.haar_levels"),
+        ("cosmos", PRESET.replace('"vq"', '"fsq"\nbound = "paper"', 1) + "haar_levels = 2\n", 'quantizer.bound = "paper"'),
+        ("showo", PRESET, 'the tokenizers of showo have "lfq"'),
+        ("showo", PRESET.replace('"vq"', '"lfq"'), "is no tensor of a tokenizer of showo"),
+    ]:
+        config.write_text(text)
+        expect_refused(text, words, import_weights.main, source, given, *rest)
     (out / "metrics.jsonl").write_text("a run's\n")
     expect_refused("a run", "no imported model", *llamagen, given, *rest)
     expect_refused("a file", "no imported model", *llamagen, given, "--config", config, "--out", given)

@@ -13,7 +13,8 @@ use std::path::Path;
 use common::{Scratch, pixtok, said};
 use numbers::{Numbers, assert_close, device};
 use pixtok::config::Config;
-use pixtok::model::{self, ImageSize, Tokenizer, cnn::Variant, size_of};
+use pixtok::model::cnn::{PerStage, Variant};
+use pixtok::model::{self, ImageSize, Tokenizer, size_of};
 use pixtok::quantizer::QuantizerConfig;
 use pixtok::variables::{Component, Variables};
 use pixtok_torch::tensors::{self, Tensors};
@@ -32,8 +33,8 @@ fn network() -> model::cnn::Config {
     model::cnn::Config {
         channels: 32,
         multipliers: vec![1, 2],
-        res_blocks: 1,
-        decoder_res_blocks: Some(2),
+        res_blocks: PerStage::All(1),
+        decoder_res_blocks: Some(PerStage::All(2)),
         attention: vec![12],
         mid_attention: true,
         latent_channels: Some(10),

@@ -6,7 +6,10 @@
 
 pub mod cnn;
 mod footprint;
+mod grid;
 mod kind;
+mod layout;
+pub mod magvit2;
 
 use std::fmt::Debug;
 

@@ -1,8 +1,9 @@
-"""What the programs of this folder share: the seed, the versions they refuse to run without, the file they write."""
+"""What the programs of this folder share: random numbers, the versions they refuse to run without, the file they write."""
 
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -23,6 +24,19 @@ def check_versions(versions=VERSIONS):
 
 def generator(seed):
     return torch.Generator().manual_seed(seed)
+
+
+def uniform(name, shape):
+    """float64 in 0..1 from the name (FNV-1a) and the place of each value (splitmix64)."""
+    seed = 0xCBF29CE484222325
+    for byte in name.encode():
+        seed = (seed ^ byte) * 0x100000001B3 % 2**64
+    x = np.arange(1, np.prod(shape, dtype=np.int64) + 1, dtype=np.uint64)
+    x = x * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x = x ^ (x >> np.uint64(31))
+    return torch.from_numpy((x >> np.uint64(11)).astype(np.float64) * 2.0**-53).view(shape)
 
 
 def save(name, tensors, versions=VERSIONS):

@@ -34,7 +34,7 @@ import torchvision
 from pytorch_fid.fid_score import calculate_frechet_distance
 from safetensors.torch import load_file
 
-from common import VERSIONS, check_versions, generator, save
+from common import VERSIONS, check_versions, generator, save, uniform
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import convert_weights
@@ -46,19 +46,6 @@ PAIRS = [(2, 37, 53), (1, 64, 45), (1, 31, 40)]
 IMAGES = {"a": (6, 48, 67), "b": (6, 400, 17)}
 # Vectors and dimensions of the sets a and b: more vectors than dimensions, fewer in one set, fewer in both.
 SETS = {"full": ((200, 300), 8), "one": ((40, 300), 96), "both": ((40, 50), 96)}
-
-
-def uniform(name, shape):
-    """float64 in 0..1 from the name (FNV-1a) and the place of each value (splitmix64)."""
-    seed = 0xCBF29CE484222325
-    for byte in name.encode():
-        seed = (seed ^ byte) * 0x100000001B3 % 2**64
-    x = np.arange(1, np.prod(shape, dtype=np.int64) + 1, dtype=np.uint64)
-    x = x * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
-    return torch.from_numpy((x >> np.uint64(11)).astype(np.float64) * 2.0**-53).view(shape)
 
 
 def formula(name, shape):

@@ -129,8 +129,7 @@ impl Blocks {
 
     /// Residual block, attention and residual block at the coarsest resolution; empty if the plan
     /// has none.
-    pub fn middle(path: &Scope, plan: &Plan) -> Self {
-        let channels = plan.coarsest_channels();
+    pub fn middle(path: &Scope, plan: &Plan, channels: i64) -> Self {
         if !plan.mid_attention {
             return Self::new(plan, vec![]);
         }

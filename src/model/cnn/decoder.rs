@@ -3,16 +3,18 @@
 use tch::{Tensor, nn::Module};
 
 use super::blocks::Blocks;
-use super::layout::fastest;
+use super::haar::Haar;
 use super::plan::Plan;
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, upsample};
+use crate::model::layout::fastest;
 use crate::model::{self, Decode, feature_map};
 use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
 /// The mirror image of the encoder: stem, middle, stages from the coarsest one with
-/// nearest-neighbour upsampling and a 3×3 convolution between them, head.
+/// nearest-neighbour upsampling and a 3×3 convolution between them, head, the inverse of the Haar
+/// transform.
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// From the quantizer's width, if the stem's width differs.
@@ -22,6 +24,7 @@ pub(super) struct Decoder {
     stages: Vec<DecoderStage>,
     norm: GroupNorm,
     head: Conv2d,
+    haar: Option<Haar>,
 }
 
 #[derive(Debug)]
@@ -33,19 +36,18 @@ struct DecoderStage {
 
 impl Decoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
-        let mut channels = plan.coarsest_channels();
+        let mut channels = plan.coarsest_decoder_channels();
         let outer = plan.outer_channels;
         let from_quantizer =
             outer.map(|outer| conv(&(path / "from_quantizer"), plan.latent_channels, outer, 1, 1));
         let stem = conv(&(path / "stem"), outer.unwrap_or(plan.latent_channels), channels, 3, 1);
-        let middle = Blocks::middle(&(path / "middle"), plan);
+        let middle = Blocks::middle(&(path / "middle"), plan, channels);
         let stages = plan.stages.iter().enumerate().rev().map(|(i, stage)| {
             let path = path / format!("stage{i}");
-            let widths = (channels, stage.channels);
-            channels = stage.channels;
-            let blocks = Blocks::stage(&path, plan, widths, plan.decoder_res_blocks, stage.attention);
-            let factor = i.checked_sub(1).map_or(1, |finer| plan.stages[finer].stride);
-            let up = (factor > 1).then(|| (factor, conv(&(&path / "up"), channels, channels, 3, 1)));
+            let widths = (channels, stage.decoder_channels);
+            channels = stage.decoder_channels;
+            let blocks = Blocks::stage(&path, plan, widths, stage.decoder_res_blocks, stage.attention);
+            let up = (stage.up > 1).then(|| (stage.up, conv(&(&path / "up"), channels, channels, 3, 1)));
             DecoderStage { blocks, up }
         });
         let stages = stages.collect();
@@ -55,13 +57,15 @@ impl Decoder {
             middle,
             stages,
             norm: plan.norm(&(path / "norm"), channels),
-            head: conv(&(path / "head").touching_pixels(), channels, 3, 3, 1),
+            head: conv(&(path / "head").touching_pixels(), channels, plan.pixel_channels(), 3, 1),
+            haar: plan.haar(path.device()),
         }
     }
 }
 
 impl model::Decoder for Decoder {
-    /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
+    /// Of the convolution that makes pixels, or what the Haar transform makes of them: `[3, C, 3,
+    /// 3]` or `[3 · 4^levels, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         &self.head.weight
     }
@@ -76,6 +80,7 @@ impl model::Decoder for Decoder {
             let Some((factor, conv)) = &stage.up else { return x };
             upsample(*factor, conv, &x)
         });
-        self.head.forward(&norm_silu(&self.norm, &x))
+        let pixels = self.head.forward(&norm_silu(&self.norm, &x));
+        self.haar.as_ref().map_or_else(|| pixels.shallow_clone(), |haar| haar.inverse(&pixels))
     }
 }

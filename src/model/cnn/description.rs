@@ -25,7 +25,7 @@ pub(super) struct Width {
     pub norm_groups: i64,
 }
 
-/// One resolution of the network.
+/// One resolution of the encoder. The decoder's is the same, unless the settings say otherwise.
 #[derive(Serialize)]
 pub(super) struct StageDescription {
     /// Of its blocks.
@@ -33,7 +33,7 @@ pub(super) struct StageDescription {
     pub width: Width,
     /// Whether self-attention follows every residual block.
     pub attention: bool,
-    /// The downsampling after this stage; 1 for the coarsest.
+    /// The downsampling after this stage of the encoder; 1 for none.
     pub stride: i64,
 }
 
@@ -41,15 +41,16 @@ impl Description {
     /// Of a planned network.
     pub fn of(plan: &Plan) -> Self {
         let width = |channels| Width { channels, norm_groups: plan.groups(channels) };
-        let strides = plan.stages.iter().map(|stage| stage.stride).take(plan.stages.len() - 1);
+        let settings = &plan.settings;
+        let decoder_res_blocks = settings.decoder_res_blocks.as_ref().unwrap_or(&settings.res_blocks);
         Self {
             settings: Config {
-                strides: Some(strides.collect()),
-                decoder_res_blocks: Some(plan.decoder_res_blocks),
+                strides: Some(settings.encoder_strides()),
+                decoder_res_blocks: Some(decoder_res_blocks.clone()),
                 latent_channels: Some(plan.outer_channels.unwrap_or(plan.latent_channels)),
                 // Of training alone.
                 checkpoint_blocks: false,
-                ..plan.settings.clone()
+                ..settings.clone()
             },
             stem: width(plan.stem_channels),
             stages: plan

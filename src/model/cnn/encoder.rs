@@ -3,19 +3,22 @@
 use tch::{Device, Tensor, nn::Module};
 
 use super::blocks::Blocks;
-use super::layout::fastest;
+use super::haar::Haar;
 use super::plan::{Plan, Variant};
 use crate::layers::{Conv2d, GroupNorm, conv, norm_silu, padded_conv};
+use crate::model::grid::grid_of;
+use crate::model::layout::fastest;
 use crate::model::{self, ModelError};
 use crate::quantizer::Mode;
 use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
-/// Stem, stages with strided convolutions between them, middle, and a 1×1 convolution to the
-/// latent's width.
+/// The Haar transform if there is one, stem, stages with strided convolutions between them, middle,
+/// and a 1×1 convolution to the latent's width.
 #[derive(Debug)]
 pub(super) struct Encoder {
+    haar: Option<Haar>,
     stem: Conv2d,
     stages: Vec<(Blocks, Option<Down>)>,
     middle: Blocks,
@@ -55,21 +58,22 @@ impl Down {
 
 impl Encoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
-        let stem = conv(&(path / "stem").touching_pixels(), 3, plan.stem_channels, 3, 1);
+        let stem = conv(&(path / "stem").touching_pixels(), plan.pixel_channels(), plan.stem_channels, 3, 1);
         let mut channels = plan.stem_channels;
         let stages = plan.stages.iter().enumerate().map(|(i, stage)| {
             let path = path / format!("stage{i}");
             let widths = (channels, stage.channels);
             channels = stage.channels;
-            let blocks = Blocks::stage(&path, plan, widths, plan.res_blocks, stage.attention);
+            let blocks = Blocks::stage(&path, plan, widths, stage.res_blocks, stage.attention);
             let down = (stage.stride > 1).then(|| Down::new(&(&path / "down"), plan, channels, stage.stride));
             (blocks, down)
         });
         let stages = stages.collect();
         Self {
+            haar: plan.haar(path.device()),
             stem,
             stages,
-            middle: Blocks::middle(&(path / "middle"), plan),
+            middle: Blocks::middle(&(path / "middle"), plan, channels),
             norm: plan.norm(&(path / "norm"), channels),
             head: match plan.outer_channels {
                 None => conv(&(path / "head"), channels, plan.latent_channels, 1, 1),
@@ -85,19 +89,7 @@ impl Encoder {
 
 impl model::Encoder for Encoder {
     fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
-        let ImageSize { height, width } = image;
-        let side = |pixels: u32| {
-            let positions = i64::from(pixels) / self.downsample;
-            (positions > 0 && positions * self.downsample == i64::from(pixels)).then_some(positions as u32)
-        };
-        match (side(height), side(width)) {
-            (Some(h), Some(w)) => Ok(TokenShape::Grid { h, w }),
-            _ => Err(ModelError::Network(format!(
-                "images of {height}×{width} pixels are no multiples of the model's downsampling by {}; choose a \
-                 data.image_size that is",
-                self.downsample
-            ))),
-        }
+        grid_of(image, self.downsample)
     }
 
     fn side_multiple(&self) -> i64 {
@@ -109,7 +101,8 @@ impl model::Encoder for Encoder {
     }
 
     fn forward(&self, images: &Tensor, mode: Mode) -> Tensor {
-        let x = self.stem.forward(&fastest(images, mode));
+        let pixels = self.haar.as_ref().map_or_else(|| images.shallow_clone(), |haar| haar.forward(images));
+        let x = self.stem.forward(&fastest(&pixels, mode));
         let x = self.stages.iter().fold(x, |x, (blocks, down)| {
             let x = blocks.forward(x);
             down.as_ref().map_or_else(|| x.shallow_clone(), |down| down.forward(&x))

@@ -3,19 +3,16 @@
 use pixtok_torch::fuses_norm_silu;
 use tch::Device;
 
-use super::plan::Plan;
+use super::plan::{Plan, Stage};
 use crate::model::Footprint;
 
 /// The largest activations that exist at one time besides those that are kept: inputs, results and
 /// gradients of a layer at work.
 const AT_WORK: i64 = 4;
 
-/// A block that is computed again keeps its input.
-const INPUT: Saved = Saved { halves: 1, floats: 0 };
-
-/// What the layers so far keep for each image.
+/// What the layers so far keep for each image. Other convolutional networks count by it too.
 #[derive(Default)]
-struct Count {
+pub(in crate::model) struct Count {
     saved: Saved,
     /// The number of elements of the largest single activation.
     largest: i64,
@@ -26,36 +23,53 @@ struct Count {
 }
 
 impl Count {
+    /// Of no layer yet. `recomputed`: whether the backward pass computes blocks again.
+    pub fn new(recomputed: bool) -> Self {
+        Self { recomputed, ..Self::default() }
+    }
+
     /// Layers that keep `saved` for each of their `elements`.
-    fn add(&mut self, elements: i64, saved: Saved) {
+    pub fn add(&mut self, elements: i64, saved: Saved) {
         self.saved = self.saved.and(saved.times(elements));
         self.largest = self.largest.max(elements);
     }
 
     /// `count` blocks that keep `saved` for each of their `elements`.
-    fn add_blocks(&mut self, count: i64, elements: i64, saved: Saved) {
+    pub fn add_blocks(&mut self, count: i64, elements: i64, saved: Saved) {
         if self.recomputed {
             self.in_turn = self.in_turn.or_more(saved.times(elements));
-            self.add(elements, INPUT.times(count));
+            self.add(elements, Saved::INPUT.times(count));
         } else {
             self.add(elements, saved.times(count));
+        }
+    }
+
+    /// All parts so far.
+    pub fn footprint(&self) -> Footprint {
+        let saved = self.saved.and(self.in_turn);
+        Footprint {
+            saved_per_image: saved.halves + AT_WORK * self.largest,
+            saved_in_float_per_image: saved.floats,
         }
     }
 }
 
 /// The numbers that a part of the network keeps, for each element or of an image.
 #[derive(Clone, Copy, Default)]
-struct Saved {
+pub(in crate::model) struct Saved {
     /// Numbers in the precision of the training.
-    halves: i64,
+    pub halves: i64,
     /// Numbers in float32: on CUDA, autocast computes group norms and their results in it.
-    floats: i64,
+    pub floats: i64,
 }
 
 impl Saved {
+    /// The input of a convolution, or of a block that is computed again.
+    pub const INPUT: Self = Self { halves: 1, floats: 0 };
+
     /// A norm, SiLU and a convolution keep their inputs. If norm and SiLU are a single operation,
     /// SiLU's input isn't kept.
-    fn by_layer(device: Device) -> Self {
+    pub fn by_layer(device: Device) -> Self {
         if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
     }
 
@@ -64,11 +78,11 @@ impl Saved {
         if device == Device::Cpu { Self { halves: 6, floats: 0 } } else { Self { halves: 5, floats: 1 } }
     }
 
-    fn times(self, times: i64) -> Self {
+    pub fn times(self, times: i64) -> Self {
         Self { halves: self.halves * times, floats: self.floats * times }
     }
 
-    fn and(self, other: Self) -> Self {
+    pub fn and(self, other: Self) -> Self {
         Self { halves: self.halves + other.halves, floats: self.floats + other.floats }
     }
 
@@ -82,33 +96,43 @@ impl Saved {
 pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     let (layer, attention) = (Saved::by_layer(device), Saved::by_attention(device));
     let block = layer.times(2);
-    let mut count = Count { recomputed: plan.settings.checkpoint_blocks, ..Count::default() };
-    let mut pixels = i64::from(plan.image.height) * i64::from(plan.image.width);
-    let finest = pixels;
-    let both_halves = plan.res_blocks + plan.decoder_res_blocks;
+    let mut count = Count::new(plan.settings.checkpoint_blocks);
+    let patch = 1_i64 << plan.settings.haar_levels;
+    let mut pixels = i64::from(plan.image.height) / patch * (i64::from(plan.image.width) / patch);
     for stage in &plan.stages {
         let elements = stage.channels * pixels;
-        count.add_blocks(both_halves, elements, block);
+        count.add_blocks(stage.res_blocks, elements, block);
         if stage.attention {
-            count.add_blocks(both_halves, elements, attention);
+            count.add_blocks(stage.res_blocks, elements, attention);
         }
-        // The inputs of the convolutions around a change of resolution: on the way down at the
-        // coarser width, and on the way up at this resolution.
+        // The input of the convolution to the coarser resolution.
         if stage.stride > 1 {
-            count.add(elements, Saved { halves: 2, floats: 0 });
+            count.add(elements, Saved::INPUT);
         }
         pixels /= stage.stride * stage.stride;
     }
     if plan.mid_attention {
-        let elements = plan.coarsest_channels() * pixels;
-        count.add_blocks(4, elements, block);
-        count.add_blocks(2, elements, attention);
+        for channels in [plan.coarsest_channels(), plan.coarsest_decoder_channels()] {
+            count.add_blocks(2, channels * pixels, block);
+            count.add_blocks(1, channels * pixels, attention);
+        }
     }
     count.add(plan.coarsest_channels() * pixels, layer);
-    count.add(plan.stages.first().map_or(1, |stage| stage.channels) * finest, layer);
-    let saved = count.saved.and(count.in_turn);
-    Footprint {
-        saved_per_image: saved.halves + AT_WORK * count.largest,
-        saved_in_float_per_image: saved.floats,
+    let mut channels = plan.coarsest_decoder_channels();
+    for (i, stage) in plan.stages.iter().enumerate().rev() {
+        channels = stage.decoder_channels;
+        count.add_blocks(stage.decoder_res_blocks, channels * pixels, block);
+        if stage.attention {
+            count.add_blocks(stage.decoder_res_blocks, channels * pixels, attention);
+        }
+        if stage.up > 1 {
+            pixels *= stage.up * stage.up;
+            // The input of the convolution from the coarser resolution, about as wide as what
+            // follows.
+            let finer = i.checked_sub(1).map_or(channels, |finer| plan.stages[finer].decoder_channels);
+            count.add(finer * pixels, Saved::INPUT);
+        }
     }
+    count.add(channels * pixels, layer);
+    count.footprint()
 }

@@ -2,16 +2,20 @@
 //! `downsample` × `downsample` pixels.
 
 mod blocks;
+mod checks;
 mod decoder;
 mod description;
 mod encoder;
-mod footprint;
-mod layout;
+pub(super) mod footprint;
+mod haar;
+mod per_stage;
 mod plan;
 
 use tch::Device;
 use toml::Table;
 
+pub use haar::Haar;
+pub use per_stage::PerStage;
 pub use plan::{Config, Variant};
 
 use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
@@ -45,9 +49,16 @@ impl Settings for Config {
 
     fn written_out(&self, quantizer: &QuantizerConfig) -> model::Config {
         let mut config = self.clone();
-        let gaps = config.multipliers.len().saturating_sub(1);
-        config.strides.get_or_insert_with(|| vec![2; gaps]);
-        config.decoder_res_blocks.get_or_insert(config.res_blocks);
+        config.strides = Some(self.encoder_strides());
+        config.res_blocks = self.res_blocks.clone().shortest();
+        let decoders = config.decoder_res_blocks.take();
+        let decoders = decoders.map_or_else(|| config.res_blocks.clone(), PerStage::shortest);
+        config.decoder_res_blocks = Some(decoders);
+        // Left out where they say what the encoder's say.
+        config.decoder_strides =
+            config.decoder_strides.filter(|decoders| Some(decoders) != config.strides.as_ref());
+        config.decoder_multipliers =
+            config.decoder_multipliers.filter(|decoders| *decoders != config.multipliers);
         config.latent_channels.get_or_insert(quantizer.settings().natural_width());
         model::Config::Cnn(config)
     }
@@ -63,7 +74,7 @@ impl Settings for Config {
 
     fn components_of(&self, key: &str) -> &'static [Component] {
         match key {
-            "decoder_res_blocks" => &[Component::Decoder],
+            "decoder_multipliers" | "decoder_strides" | "decoder_res_blocks" => &[Component::Decoder],
             "checkpoint_blocks" => &[],
             _ => &[Component::Encoder, Component::Decoder],
         }

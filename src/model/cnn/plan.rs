@@ -1,8 +1,12 @@
 //! The plan of the network: the checked settings, with every width and resolution worked out.
 
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
+use super::haar::Haar;
+use super::per_stage::PerStage;
 use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
+use crate::model::grid::check_image_size;
 use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
@@ -11,28 +15,42 @@ use crate::variables::Scope;
 const VQGAN_EPS: f64 = 1e-6;
 
 /// The number of groups of every normalisation in [`Variant::Vqgan`], at any width.
-const VQGAN_GROUPS: i64 = 32;
+pub(super) const VQGAN_GROUPS: i64 = 32;
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The number of levels of the Haar transform before the encoder and after the decoder, as in
+    /// Cosmos' tokenizers. The network then works on 3·4^levels channels at 1/2^levels of the
+    /// image's sides.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub haar_levels: i64,
     /// Channels of the first stage before its multiplier.
     pub channels: i64,
     /// One multiplier per stage, from the finest resolution: its channels as a multiple of
     /// `channels`.
     pub multipliers: Vec<i64>,
-    /// The downsampling between neighbouring stages, one fewer than stages; absent: always 2.
+    /// The multipliers of the decoder's stages; absent: the encoder's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_multipliers: Option<Vec<i64>>,
+    /// The downsampling between neighbouring stages, one fewer than stages, or one more for what
+    /// follows the last stage; absent: always 2 between them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strides: Option<Vec<i64>>,
+    /// The upsampling of the decoder, written like `strides` from the finest stage: the decoder
+    /// goes through them backward, each after a stage, beginning with the coarsest. Absent: the
+    /// encoder's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_strides: Option<Vec<i64>>,
     /// The number of residual blocks in each stage of the encoder.
-    pub res_blocks: i64,
+    pub res_blocks: PerStage,
     /// The number of residual blocks in each stage of the decoder; absent: the same as the
     /// encoder's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub decoder_res_blocks: Option<i64>,
+    pub decoder_res_blocks: Option<PerStage>,
     /// Sizes in pixels. Self-attention follows every residual block of the stages whose short side
-    /// has one of these sizes.
+    /// has one of these sizes in the encoder.
     pub attention: Vec<i64>,
     /// Whether the coarsest resolution of encoder and decoder has a residual block, self-attention
     /// and a second residual block.
@@ -50,6 +68,11 @@ pub struct Config {
     pub checkpoint_blocks: bool,
     /// Details in which published networks differ from pixtok's.
     pub variant: Variant,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// Details in which published networks differ from pixtok's.
@@ -80,10 +103,13 @@ impl Variant {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            haar_levels: 0,
             channels: 16,
             multipliers: vec![1, 2, 4],
+            decoder_multipliers: None,
             strides: None,
-            res_blocks: 1,
+            decoder_strides: None,
+            res_blocks: PerStage::All(1),
             decoder_res_blocks: None,
             attention: vec![],
             mid_attention: false,
@@ -99,10 +125,14 @@ impl Default for Config {
 #[derive(Debug, Clone)]
 pub(super) struct Stage {
     pub channels: i64,
+    pub decoder_channels: i64,
+    pub res_blocks: i64,
+    pub decoder_res_blocks: i64,
     pub attention: bool,
-    /// The downsampling after this stage (encoder) and the upsampling back to it (decoder); 1 for
-    /// the coarsest.
+    /// The downsampling after this stage of the encoder; 1 for none.
     pub stride: i64,
+    /// The upsampling after this stage of the decoder; 1 for none.
+    pub up: i64,
 }
 
 /// The checked plan of the whole network.
@@ -114,8 +144,6 @@ pub(super) struct Plan {
     pub image: ImageSize,
     pub stem_channels: i64,
     pub stages: Vec<Stage>,
-    pub res_blocks: i64,
-    pub decoder_res_blocks: i64,
     pub mid_attention: bool,
     pub norm_groups: Option<i64>,
     /// The width of the quantizer's input and output.
@@ -138,30 +166,19 @@ impl Plan {
             Variant::Plain => (width, None),
             Variant::Vqgan => (natural_width, Some(width)),
         };
-        let strides = config.strides.clone().unwrap_or_else(|| vec![2; config.multipliers.len() - 1]);
-        let mut short_side = i64::from(image.height.min(image.width));
-        let mut attended = vec![];
-        let stages = config.multipliers.iter().enumerate().map(|(i, multiplier)| {
-            let stride = strides.get(i).copied().unwrap_or(1);
-            let attention = config.attention.contains(&short_side);
-            attended.push(short_side);
-            short_side /= stride;
-            Stage { channels: config.channels * multiplier, attention, stride }
-        });
+        let (stages, attended) = config.stages(i64::from(image.height.min(image.width)));
         let plan = Self {
             settings: config.clone(),
             image,
             stem_channels: config.channels,
-            stages: stages.collect(),
-            res_blocks: config.res_blocks,
-            decoder_res_blocks: config.decoder_res_blocks.unwrap_or(config.res_blocks),
+            stages,
             mid_attention: config.mid_attention,
             norm_groups: config.norm_groups,
             latent_channels,
             outer_channels,
             variant: config.variant,
         };
-        plan.check_image_size()?;
+        check_image_size(image, plan.downsample())?;
         plan.check_groups()?;
         if let Some(size) = config.attention.iter().find(|size| !attended.contains(size)) {
             return Err(ModelError::Network(format!(
@@ -183,54 +200,35 @@ impl Plan {
 
     /// Pixels per position of the latent grid, along each axis.
     pub fn downsample(&self) -> i64 {
-        self.stages.iter().fold(1, |factor, stage| factor.saturating_mul(stage.stride))
+        let patch = 1_i64 << self.settings.haar_levels;
+        self.stages.iter().fold(patch, |factor, stage| factor.saturating_mul(stage.stride))
     }
 
+    /// Channels of what the network works on in place of images, in which the Haar transform turns
+    /// three.
+    pub fn pixel_channels(&self) -> i64 {
+        3 << (2 * self.settings.haar_levels)
+    }
+
+    /// The transform between images and the network, if the config has one.
+    pub fn haar(&self, device: Device) -> Option<Haar> {
+        let levels = self.settings.haar_levels;
+        (levels > 0).then(|| Haar::new(levels, device))
+    }
+
+    /// Channels of the encoder at the coarsest resolution.
     pub fn coarsest_channels(&self) -> i64 {
         self.stages.last().map_or(self.stem_channels, |stage| stage.channels)
+    }
+
+    /// The same for the decoder.
+    pub fn coarsest_decoder_channels(&self) -> i64 {
+        self.stages.last().map_or(self.stem_channels, |stage| stage.decoder_channels)
     }
 
     /// The number of groups of a normalisation over `channels`.
     pub fn groups(&self, channels: i64) -> i64 {
         self.norm_groups.unwrap_or_else(|| self.variant.norm_groups(channels))
-    }
-
-    fn check_image_size(&self) -> Result<(), ModelError> {
-        let factor = self.downsample();
-        for size in [self.image.height, self.image.width].map(i64::from) {
-            if size < factor || size % factor != 0 {
-                let below = size / factor * factor;
-                let nearest =
-                    if below > 0 { format!("{below} or {}", below + factor) } else { factor.to_string() };
-                return Err(ModelError::Network(format!(
-                    "data.image_size {size} is no multiple of the model's downsampling by {factor}; the nearest that \
-                     are: {nearest}"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_groups(&self) -> Result<(), ModelError> {
-        let widths = self.stages.iter().map(|stage| stage.channels).chain([self.stem_channels]);
-        for channels in widths {
-            let groups = self.groups(channels);
-            if channels % groups == 0 {
-                continue;
-            }
-            let (why, instead) = match self.variant {
-                Variant::Vqgan if groups == VQGAN_GROUPS => (
-                    ", which every normalisation has where model.variant is vqgan",
-                    "leave model.variant out".to_owned(),
-                ),
-                _ => ("", format!("set model.norm_groups to a divisor of {channels}")),
-            };
-            return Err(ModelError::Network(format!(
-                "{channels} channels do not divide into {groups} normalisation groups{why}; choose model.channels as \
-                 a multiple of {groups} or {instead}"
-            )));
-        }
-        Ok(())
     }
 }
 
@@ -256,36 +254,38 @@ impl Config {
         self.variant == Variant::Vqgan && self.norm_groups.is_none() && norm_groups(narrowest) != VQGAN_GROUPS
     }
 
-    fn check_ranges(&self) -> Result<(), ModelError> {
-        let fail = |message: String| Err(ModelError::Network(message));
-        if self.multipliers.is_empty() {
-            return fail("model.multipliers is empty; give one per stage, like [1, 2, 4]".into());
-        }
-        let ranges = [
-            ("channels", vec![self.channels], 65536),
-            ("multipliers", self.multipliers.clone(), 1024),
-            ("strides", self.strides.clone().unwrap_or_default(), 64),
-            ("res_blocks", vec![self.res_blocks], 1024),
-            ("decoder_res_blocks", self.decoder_res_blocks.into_iter().collect(), 1024),
-            ("norm_groups", self.norm_groups.into_iter().collect(), 65536),
-            ("latent_channels", self.latent_channels.into_iter().collect(), 65536),
-        ];
-        for (key, values, most) in ranges {
-            if let Some(value) = values.iter().find(|value| !(1..=most).contains(*value)) {
-                return fail(format!("model.{key} has {value}; it must be from 1 to {most}"));
-            }
-        }
-        if self.variant == Variant::Vqgan && self.strides.iter().flatten().any(|&stride| stride > 2) {
-            return fail("model.strides has one over 2, and model.variant is vqgan, whose padding is for 2; leave one out".into());
-        }
-        let gaps = self.multipliers.len() - 1;
-        match &self.strides {
-            Some(strides) if strides.len() != gaps => fail(format!(
-                "model.strides has {} entries; {} stages have {gaps} gaps between them",
-                strides.len(),
-                self.multipliers.len()
-            )),
-            _ => Ok(()),
-        }
+    /// The strides of the encoder, whether or not the config has them.
+    pub(super) fn encoder_strides(&self) -> Vec<i64> {
+        self.strides.clone().unwrap_or_else(|| vec![2; self.multipliers.len().saturating_sub(1)])
+    }
+
+    /// The stages of images with this short side, from the finest, and the short side of each in
+    /// the encoder. The ranges must have been checked.
+    fn stages(&self, short_side: i64) -> (Vec<Stage>, Vec<i64>) {
+        let strides = self.encoder_strides();
+        let upward = self.decoder_strides.as_ref().unwrap_or(&strides);
+        // Without one for what follows the last stage, nothing follows the finest of the decoder.
+        let without = self.multipliers.len() - upward.len();
+        let decoder_multipliers = self.decoder_multipliers.as_ref().unwrap_or(&self.multipliers);
+        let decoder_res_blocks = self.decoder_res_blocks.as_ref().unwrap_or(&self.res_blocks);
+        let mut side = short_side >> self.haar_levels;
+        let mut sides = vec![];
+        let stages =
+            self.multipliers.iter().zip(decoder_multipliers).enumerate().map(|(i, (own, decoders))| {
+                let stride = strides.get(i).copied().unwrap_or(1);
+                let attention = self.attention.contains(&side);
+                sides.push(side);
+                side /= stride;
+                Stage {
+                    channels: self.channels * own,
+                    decoder_channels: self.channels * decoders,
+                    res_blocks: self.res_blocks.of(i).unwrap_or(1),
+                    decoder_res_blocks: decoder_res_blocks.of(i).unwrap_or(1),
+                    attention,
+                    stride,
+                    up: i.checked_sub(without).and_then(|place| upward.get(place)).copied().unwrap_or(1),
+                }
+            });
+        (stages.collect(), sides)
     }
 }

@@ -1,4 +1,4 @@
-use super::{Config, Variant};
+use super::{Config, PerStage, Variant};
 use crate::model::*;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, drop_grads, no_grad, with_precision};
@@ -136,6 +136,25 @@ fn settings_that_do_not_fit_say_so() {
     assert!(message(Config { multipliers: vec![], ..Config::default() }, (64, 64)).contains("empty"));
     assert!(message(Config { strides: Some(vec![2]), ..Config::default() }, (64, 64)).contains("2 gaps"));
     assert!(message(Config { attention: vec![17], ..Config::default() }, (64, 64)).contains("[64, 32, 16]"));
+    let haar = Config { haar_levels: 1, attention: vec![64], ..Config::default() };
+    assert!(message(haar, (64, 64)).contains("[32, 16, 8]"));
+    assert!(message(Config { haar_levels: 5, ..Config::default() }, (64, 64)).contains("from 0 to 4"));
+    assert!(message(Config { haar_levels: 2, ..Config::default() }, (72, 64)).contains("64 or 80"));
+    let blocks = |numbers: &[i64]| PerStage::Each(numbers.to_vec());
+    assert!(
+        message(Config { res_blocks: blocks(&[1, 0, 1]), ..Config::default() }, (64, 64))
+            .contains("res_blocks has 0")
+    );
+    assert!(
+        message(Config { res_blocks: blocks(&[1, 2]), ..Config::default() }, (64, 64))
+            .contains("has 2 entries")
+    );
+    let decoder = Config { decoder_res_blocks: Some(blocks(&[])), ..Config::default() };
+    assert!(message(decoder, (64, 64)).contains("model.decoder_res_blocks has 0 entries"));
+    let widths = Config { decoder_multipliers: Some(vec![1, 2]), ..Config::default() };
+    assert!(message(widths, (64, 64)).contains("model.decoder_multipliers has 2 entries"));
+    let strides = Config { decoder_strides: Some(vec![2, 3]), ..Config::default() };
+    assert!(message(strides, (64, 64)).contains("enlarge by 6, and model.strides reduce by 4"));
 }
 
 #[test]
@@ -163,10 +182,83 @@ fn latents_are_views_of_what_the_convolutions_make() {
 /// A key that is renamed would otherwise count as one of both halves.
 #[test]
 fn settings_of_the_decoder_alone_are_keys_of_the_config() {
-    let config = Config { decoder_res_blocks: Some(3), ..Config::default() };
+    let config = Config {
+        decoder_multipliers: Some(vec![1, 1, 4]),
+        decoder_strides: Some(vec![1, 4]),
+        decoder_res_blocks: Some(PerStage::All(3)),
+        ..Config::default()
+    };
     let keys = toml::Table::try_from(&config).unwrap();
     let of_decoder = keys.keys().filter(|key| config.components_of(key) == [Component::Decoder]);
-    assert_eq!(of_decoder.collect::<Vec<_>>(), ["decoder_res_blocks"]);
+    assert_eq!(
+        of_decoder.collect::<Vec<_>>(),
+        ["decoder_multipliers", "decoder_res_blocks", "decoder_strides"]
+    );
+}
+
+/// What a config file says of blocks stays as it was, and a list is told from a number.
+#[test]
+fn residual_blocks_are_a_number_or_a_list() {
+    let words = "channels = 16\nmultipliers = [1, 2, 4]\nres_blocks = 1\nattention = []\nmid_attention = false\n\
+                 variant = \"plain\"\n";
+    assert_eq!(toml::to_string(&Config::default()).unwrap(), words);
+    assert_eq!(toml::from_str::<Config>(words).unwrap(), Config::default());
+    let listed = words.replace("res_blocks = 1", "res_blocks = [2, 1, 3]\ndecoder_res_blocks = 2");
+    let config: Config = toml::from_str(&listed).unwrap();
+    assert_eq!(config.res_blocks, PerStage::Each(vec![2, 1, 3]));
+    assert_eq!(toml::to_string(&config).unwrap(), listed);
+    let error = toml::from_str::<Config>("res_blocks = \"two\"").unwrap_err().to_string();
+    assert!(error.contains("a number, or a list with a number for each stage"), "{error}");
+
+    let (vs, tokenizer) = build(&config, (20, 28)).unwrap();
+    let blocks = |half: &str| {
+        let names = vs.tensors();
+        let of_stage = |i: i64| {
+            (0..9).filter(|j| names.contains_key(&format!("{half}.stage{i}.res{j}.conv1.weight"))).count()
+        };
+        [0, 1, 2].map(of_stage)
+    };
+    assert_eq!((blocks("encoder"), blocks("decoder")), ([2, 1, 3], [2, 2, 2]));
+    assert_eq!(tokenizer.forward(&images(20, 28), Mode::Eval).unwrap().recon.size(), [2, 3, 20, 28]);
+
+    let same = Config { res_blocks: PerStage::Each(vec![1; 3]), ..Config::default() };
+    assert_eq!(same.written_out(&fsq()), Config::default().written_out(&fsq()));
+}
+
+/// As in Cosmos' tokenizers.
+#[test]
+fn the_decoder_may_differ_and_a_transform_may_stand_around_both() {
+    let cosmos = |haar_levels, strides: &[i64], decoder_strides: Option<&[i64]>| Config {
+        haar_levels,
+        multipliers: vec![1, 2, 2],
+        decoder_multipliers: Some(vec![1, 1, 2]),
+        strides: Some(strides.to_vec()),
+        decoder_strides: decoder_strides.map(<[i64]>::to_vec),
+        res_blocks: PerStage::Each(vec![1, 2, 1]),
+        attention: vec![40 >> haar_levels],
+        mid_attention: true,
+        ..Config::default()
+    };
+    for (config, factor) in [
+        (cosmos(2, &[2, 1], Some(&[1, 2])), 8),
+        (cosmos(1, &[2, 1, 2], None), 8),
+        (cosmos(1, &[1, 1, 1], Some(&[1, 1])), 2),
+        (cosmos(0, &[2, 2, 1], Some(&[4, 1])), 4),
+    ] {
+        let (vs, tokenizer) = build(&config, (40, 56)).unwrap();
+        let plan = config.plan(&fsq(), size((40, 56))).unwrap();
+        assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (factor, factor));
+        let out = tokenizer.forward(&images(40, 56), Mode::Eval).unwrap();
+        assert_eq!(out.recon.size(), [2, 3, 40, 56]);
+        assert_eq!(
+            tokenizer.decode(&tokenizer.encode(&images(8, 16)).unwrap(), size((8, 16))).size(),
+            [2, 3, 8, 16]
+        );
+        let bands = 3 << (2 * config.haar_levels);
+        assert_eq!(vs.tensors()["encoder.stem.weight"].size(), [16, bands, 3, 3]);
+        assert_eq!(tokenizer.last_layer().size(), [bands, 16, 3, 3]);
+        assert_eq!(vs.tensors()["decoder.stage1.res0.conv1.weight"].size(), [16, 32, 3, 3]);
+    }
 }
 
 /// With attention between residual blocks, and a stage that changes its width.

@@ -1,0 +1,31 @@
+//! The network with every number worked out, for readers that do not know pixtok's defaults.
+
+use serde::Serialize;
+
+use super::blocks::{EPS, NORM_GROUPS};
+use super::plan::{Config, Plan};
+
+/// The settings with what stands for absent ones.
+#[derive(Serialize)]
+pub(super) struct Description {
+    kind: &'static str,
+    /// As in a config; `latent_channels` is there always.
+    #[serde(flatten)]
+    settings: Config,
+    /// The groups of every group normalisation.
+    norm_groups: i64,
+    /// Added to the variance of a group, and to that of the latent.
+    eps: f64,
+}
+
+impl Description {
+    /// Of a planned network.
+    pub fn of(plan: &Plan) -> Self {
+        Self {
+            kind: "magvit2",
+            settings: Config { latent_channels: Some(plan.latent_channels), ..plan.settings.clone() },
+            norm_groups: NORM_GROUPS,
+            eps: EPS,
+        }
+    }
+}
