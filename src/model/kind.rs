@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Value;
 
-use super::{Settings, cnn};
+use super::{Settings, cnn, vit};
 use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
@@ -16,6 +16,8 @@ pub enum Config {
     /// The convolutional autoencoder, including the variant of taming-transformers (`kind =
     /// "vqgan"`).
     Cnn(cnn::Config),
+    /// A transformer over patches.
+    Vit(vit::Config),
 }
 
 impl Config {
@@ -24,6 +26,7 @@ impl Config {
     pub fn settings(&self) -> &dyn Settings {
         match self {
             Self::Cnn(config) => config,
+            Self::Vit(config) => config,
         }
     }
 
@@ -49,7 +52,6 @@ pub mod written {
     ///
     /// # Errors
     /// The serializer's errors.
-    #[allow(irrefutable_let_patterns, reason = "there may be one kind alone")]
     pub fn serialize<S: Serializer>(config: &Config, serializer: S) -> Result<S::Ok, S::Error> {
         if let Config::Cnn(config) = config {
             return config.serialize(serializer);

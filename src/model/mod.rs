@@ -7,6 +7,7 @@
 pub mod cnn;
 mod footprint;
 mod kind;
+pub mod vit;
 
 use std::fmt::Debug;
 
