@@ -22,13 +22,14 @@ use numbers::Numbers;
 const SHARE: f64 = 0.25;
 
 /// The names of the configs, and the attention that must shrink with the images.
-const PRESETS: [(&str, Option<&str>); 6] = [
+const PRESETS: [(&str, Option<&str>); 7] = [
     ("imagenet256-f16-vq-taming", Some("model.attention=[4]")),
     ("imagenet256-f16-vq-llamagen", Some("model.attention=[4]")),
     ("imagenet256-f16-fsq-64k", Some("model.attention=[4]")),
     ("imagenet256-f16-lfq-openmagvit2", None),
     ("imagenet128-f8-fsq-64k", None),
     ("imagenet128-f8-simvq-64k", None),
+    ("imagenet256-vit-b16-fsq", None),
 ];
 
 /// Two steps, since the moments appear in the first; the adversary takes part from the first one.

@@ -156,13 +156,13 @@ mod tests {
         // d = 32, in a base-β code: λ = k^(2/30).
         for (k, lambda) in [(2i64, 1.0473), (4, 1.0968)] {
             let (plain, ntk) = (frequencies(64, Extension::None, k), frequencies(64, Extension::Ntk, k));
-            assert_eq!((plain.len(), plain[0], ntk[0]), (16, ntk[0], plain[0]));
-            for i in 0..16 {
+            assert_eq!((plain.len(), plain[0]), (16, ntk[0]));
+            for (i, found) in plain.iter().enumerate() {
                 let exact = BASE.powf(-2.0 * i as f64 / 32.0);
-                assert!((plain[i] / exact - 1.0).abs() < 1e-5, "{i}");
+                assert!((found / exact - 1.0).abs() < 1e-5, "{i}");
             }
-            for i in 1..16 {
-                let (beta, longer) = (plain[i - 1] / plain[i], ntk[i - 1] / ntk[i]);
+            for (short, long) in plain.windows(2).zip(ntk.windows(2)) {
+                let (beta, longer) = (short[0] / short[1], long[0] / long[1]);
                 assert!((longer / beta - lambda).abs() < 1e-4, "k = {k}: {}", longer / beta);
             }
             assert!((plain[15] / ntk[15] - k as f64).abs() < 1e-4);
