@@ -1,5 +1,19 @@
-//! Layers with PyTorch's default initialisation, so that a network starts from the same
-//! distribution as its published Python original (tch's own defaults differ).
+//! Layers that start from the distributions of published Python originals (tch's own defaults
+//! differ): convolutions from PyTorch's defaults, the layers of transformers from small Gaussians.
+
+mod attention;
+mod block;
+mod feed_forward;
+mod linear;
+mod norms;
+mod rotation;
+
+pub use attention::{Attention, AttentionNorm};
+pub use block::{Block, BlockSettings};
+pub use feed_forward::{FeedForward, FeedForwardKind};
+pub use linear::Linear;
+pub use norms::{Norm, NormKind};
+pub use rotation::{Extension, Rotation, RotationSettings};
 
 use tch::{Kind, Tensor, nn::Module};
 

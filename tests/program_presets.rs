@@ -30,6 +30,7 @@ const PRESETS: [(&str, Option<&str>); 7] = [
     ("imagenet256-f16-magvit2-lfq", None),
     ("imagenet128-f8-fsq-64k", None),
     ("imagenet128-f8-simvq-64k", None),
+    ("imagenet256-vit-b16-fsq", None),
 ];
 
 /// Two steps, since the moments appear in the first; the adversary takes part from the first one.

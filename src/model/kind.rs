@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Value;
 
-use super::{Settings, cnn, magvit2};
+use super::{Settings, cnn, magvit2, vit};
 use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
@@ -18,6 +18,8 @@ pub enum Config {
     Cnn(cnn::Config),
     /// The convolutional autoencoder of Open-MAGVIT2.
     Magvit2(magvit2::Config),
+    /// A transformer over patches.
+    Vit(vit::Config),
 }
 
 impl Config {
@@ -27,6 +29,7 @@ impl Config {
         match self {
             Self::Cnn(config) => config,
             Self::Magvit2(config) => config,
+            Self::Vit(config) => config,
         }
     }
 

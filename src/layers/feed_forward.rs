@@ -1,0 +1,80 @@
+//! The feed-forward part of a block.
+
+use serde::{Deserialize, Serialize};
+use tch::{Tensor, nn::Module};
+
+use super::Linear;
+use crate::variables::Scope;
+
+/// The kinds of feed-forward parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedForwardKind {
+    /// `down(silu(gate(x)) · up(x))` (arXiv 2002.05202).
+    #[default]
+    SwiGlu,
+    /// `down(gelu(up(x)))`, with the exact GELU.
+    Gelu,
+}
+
+/// Two or three linear layers, which take each position on its own.
+#[derive(Debug)]
+pub struct FeedForward {
+    /// Of SwiGLU alone.
+    gate: Option<Linear>,
+    up: Linear,
+    down: Linear,
+}
+
+impl FeedForward {
+    /// Of `width` numbers, by `hidden` of them.
+    #[must_use]
+    pub fn new(path: &Scope, kind: FeedForwardKind, width: i64, hidden: i64, bias: bool) -> Self {
+        Self {
+            gate: (kind == FeedForwardKind::SwiGlu)
+                .then(|| Linear::new(&(path / "gate"), width, hidden, bias)),
+            up: Linear::new(&(path / "up"), width, hidden, bias),
+            down: Linear::new(&(path / "down"), hidden, width, bias),
+        }
+    }
+}
+
+impl Module for FeedForward {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        let up = self.up.forward(x);
+        self.down.forward(&match &self.gate {
+            Some(gate) => gate.forward(x).silu() * up,
+            None => up.gelu("none"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::variables::{Component, Variables};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn both_kinds_are_their_formulas() {
+        let variables = Variables::new(Device::Cpu);
+        let scope = variables.scope(Component::Encoder);
+        let x = Tensor::linspace(-40.0, 40.0, 30, (Kind::Float, Device::Cpu)).view([2, 3, 5]);
+        for kind in [FeedForwardKind::SwiGlu, FeedForwardKind::Gelu] {
+            let layer = FeedForward::new(&(&scope / format!("{kind:?}")), kind, 5, 7, true);
+            let up = layer.up.forward(&x);
+            let inner = match &layer.gate {
+                Some(gate) => {
+                    let gate = gate.forward(&x);
+                    gate.sigmoid() * gate * &up
+                }
+                None => &up * ((&up / 2f64.sqrt()).erf() + 1.0) * 0.5,
+            };
+            let expected = layer.down.forward(&inner);
+            let off = (layer.forward(&x) - &expected).abs().max() / expected.abs().max();
+            assert!(off.double_value(&[]) < 1e-5, "{kind:?}");
+        }
+        assert_eq!(variables.parameters(&[Component::Encoder]), 5 * 5 * 7 + 3 * 7 + 2 * 5);
+        assert_eq!(serde_json::to_string(&FeedForwardKind::SwiGlu).unwrap(), "\"swiglu\"");
+    }
+}

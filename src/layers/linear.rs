@@ -1,0 +1,59 @@
+//! A linear layer.
+
+use tch::{Tensor, nn::Module};
+
+use crate::variables::{Init, Scope};
+
+/// The spread of the initial weights, that of published transformers.
+const DEVIATION: f64 = 0.02;
+
+/// x·Wᵀ + b over the last axis.
+#[derive(Debug)]
+pub struct Linear {
+    /// `[out, in]`.
+    pub weight: Tensor,
+    /// `[out]`.
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// From `from` to `to` numbers. As in published transformers, the weights start Gaussian with a
+    /// standard deviation of 0.02, and the bias at 0.
+    #[must_use]
+    pub fn new(path: &Scope, from: i64, to: i64, bias: bool) -> Self {
+        let init = Init::Gaussian { mean: 0.0, deviation: DEVIATION };
+        Self {
+            weight: path.matrix("weight", [to, from], init),
+            bias: bias.then(|| path.bias("bias", to, Init::Zeros)),
+        }
+    }
+}
+
+impl Module for Linear {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        x.linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::variables::{Component, Variables};
+    use tch::{Device, Kind};
+
+    #[test]
+    fn it_is_a_matrix_product_and_a_sum() {
+        let variables = Variables::new(Device::Cpu);
+        let scope = variables.scope(Component::Encoder);
+        let (with, without) =
+            (Linear::new(&(&scope / "a"), 5, 7, true), Linear::new(&(&scope / "b"), 5, 7, false));
+        let x = Tensor::arange(30, (Kind::Float, Device::Cpu)).view([2, 3, 5]);
+        assert!(without.bias.is_none());
+        for layer in [&with, &without] {
+            let expected = x.matmul(&layer.weight.tr());
+            let off = (layer.forward(&x) - &expected).abs().max() / expected.abs().max();
+            assert!(off.double_value(&[]) < 1e-5);
+        }
+        assert_eq!(variables.parameters(&[Component::Encoder]), 35 + 7 + 35);
+    }
+}

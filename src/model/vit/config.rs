@@ -1,0 +1,191 @@
+//! Settings of the network.
+
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{AttentionNorm, Extension, FeedForwardKind, NormKind};
+
+/// Settings of encoder and decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Width, depth and heads of the encoder in one word, in place of the three.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// The side of a patch in pixels.
+    pub patch: i64,
+    /// The width of the encoder's transformer; absent: that of `size`, which is S if absent too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<i64>,
+    /// Its blocks; absent: as for `width`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Its attention's heads; absent: as for `width`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<i64>,
+    /// The same for the decoder; what is absent is the encoder's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_size: Option<Size>,
+    /// See `decoder_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_width: Option<i64>,
+    /// See `decoder_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_depth: Option<i64>,
+    /// See `decoder_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_heads: Option<i64>,
+    /// The normalisation before each part of a block and after the last block.
+    pub norm: NormKind,
+    /// The feed-forward part of a block.
+    pub feed_forward: FeedForwardKind,
+    /// How the patches' positions are known.
+    pub positions: Positions,
+    /// The base of the frequencies of [`Positions::Rope`].
+    pub rope_base: f64,
+    /// What is done with positions at sizes beyond the trained one.
+    pub extension: Extension,
+    /// The normalisation of queries and keys.
+    pub attention_norm: AttentionNorm,
+    /// The initial value of a learned scale of each part's result; absent: no scale.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer_scale: Option<f64>,
+    /// The probability with which the last block of either half is left out of an image in
+    /// training. It grows evenly from 0 of the first.
+    pub stochastic_depth: f64,
+    /// Learned vectors beside the patches, in either half, which only the other positions see.
+    pub registers: i64,
+    /// Whether a 3×3 convolution over the pixels follows the decoder's last linear layer.
+    pub head_conv: bool,
+    /// The width C of the latent; absent: the quantizer's own, without a projection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent_channels: Option<i64>,
+    /// Whether the blocks are computed again in the backward pass, which saves memory.
+    pub checkpoint_blocks: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            size: None,
+            patch: 16,
+            width: None,
+            depth: None,
+            heads: None,
+            decoder_size: None,
+            decoder_width: None,
+            decoder_depth: None,
+            decoder_heads: None,
+            norm: NormKind::Rms,
+            feed_forward: FeedForwardKind::SwiGlu,
+            positions: Positions::default(),
+            rope_base: 100.0,
+            extension: Extension::None,
+            attention_norm: AttentionNorm::None,
+            layer_scale: None,
+            stochastic_depth: 0.0,
+            registers: 0,
+            head_conv: false,
+            latent_channels: None,
+            checkpoint_blocks: false,
+        }
+    }
+}
+
+/// How the positions of patches are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// Attention turns queries and keys with their rows and columns. Images may have any size.
+    #[default]
+    Rope,
+    /// By a learned vector each, added to the patch. Other sizes than the trained one need
+    /// [`Extension::Interpolate`], which interpolates between the vectors.
+    Learned,
+}
+
+/// The published sizes of a ViT (arXiv 2010.11929, 2012.12877). The parameters are those of the
+/// blocks with the default settings; a GELU and layer norms make 0.01 % to 0.5 % fewer or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Size {
+    /// Width 384, 12 blocks, 6 heads: 21,290,496 parameters.
+    S,
+    /// Width 768, 12 blocks, 12 heads: 85,048,320 parameters.
+    B,
+    /// Width 1024, 24 blocks, 16 heads: 303,866,880 parameters.
+    L,
+}
+
+/// Width, depth and heads of a transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub width: i64,
+    /// The number of blocks.
+    pub depth: i64,
+    pub heads: i64,
+}
+
+impl Size {
+    pub(super) fn sizes(self) -> Sizes {
+        match self {
+            Self::S => Sizes { width: 384, depth: 12, heads: 6 },
+            Self::B => Sizes { width: 768, depth: 12, heads: 12 },
+            Self::L => Sizes { width: 1024, depth: 24, heads: 16 },
+        }
+    }
+}
+
+impl Config {
+    /// The transformer of the encoder.
+    pub(super) fn encoder_sizes(&self) -> Sizes {
+        let Sizes { width, depth, heads } = self.size.unwrap_or(Size::S).sizes();
+        Sizes {
+            width: self.width.unwrap_or(width),
+            depth: self.depth.unwrap_or(depth),
+            heads: self.heads.unwrap_or(heads),
+        }
+    }
+
+    /// The transformer of the decoder.
+    pub(super) fn decoder_sizes(&self) -> Sizes {
+        let Sizes { width, depth, heads } =
+            self.decoder_size.map_or_else(|| self.encoder_sizes(), Size::sizes);
+        Sizes {
+            width: self.decoder_width.unwrap_or(width),
+            depth: self.decoder_depth.unwrap_or(depth),
+            heads: self.decoder_heads.unwrap_or(heads),
+        }
+    }
+
+    /// The width inside a feed-forward part. With SwiGLU it is 8/3 of the width, rounded up to a
+    /// multiple of 64, so that its three matrices have about as many numbers as the two of a GELU,
+    /// which is 4 times as wide.
+    pub(super) fn hidden(&self, width: i64) -> i64 {
+        match self.feed_forward {
+            // 64 · ⌈8/3 · width / 64⌉.
+            FeedForwardKind::SwiGlu => 64 * ((width + 23) / 24),
+            FeedForwardKind::Gelu => 4 * width,
+        }
+    }
+
+    /// The settings with the size of the encoder written out if no word states it.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        if self.size.is_none() {
+            let Sizes { width, depth, heads } = self.encoder_sizes();
+            (self.width, self.depth, self.heads) = (Some(width), Some(depth), Some(heads));
+        }
+        self
+    }
+
+    /// The settings with numbers in place of words and of absent keys.
+    pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
+        let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
+        (self.size, self.decoder_size) = (None, None);
+        (self.width, self.depth, self.heads) =
+            (Some(encoder.width), Some(encoder.depth), Some(encoder.heads));
+        (self.decoder_width, self.decoder_depth, self.decoder_heads) =
+            (Some(decoder.width), Some(decoder.depth), Some(decoder.heads));
+        self.latent_channels.get_or_insert(latent_channels);
+        self
+    }
+}

@@ -1,0 +1,40 @@
+//! The network with every number worked out, for readers that do not know pixtok's defaults.
+
+use serde::Serialize;
+
+use super::config::Config;
+use super::plan::{EPS, Plan};
+use pixtok_tokens::Grid;
+
+/// The settings with what stands for absent ones, and what they come to.
+#[derive(Serialize)]
+pub(super) struct Description {
+    kind: &'static str,
+    /// As in a config, in numbers: `width`, `depth`, `heads`, those of the decoder and
+    /// `latent_channels` are there always.
+    #[serde(flatten)]
+    settings: Config,
+    /// The width inside the encoder's feed-forward parts.
+    hidden: i64,
+    /// The same of the decoder.
+    decoder_hidden: i64,
+    /// Of every normalisation.
+    eps: f64,
+    /// Rows and columns of patches in training, from which positions are extended.
+    trained_grid: [u32; 2],
+}
+
+impl Description {
+    /// Of a planned network.
+    pub fn of(plan: &Plan) -> Self {
+        let Grid { h, w } = plan.grid();
+        Self {
+            kind: "vit",
+            settings: plan.settings.clone().in_numbers(plan.latent_channels),
+            hidden: plan.settings.hidden(plan.encoder.width),
+            decoder_hidden: plan.settings.hidden(plan.decoder.width),
+            eps: EPS,
+            trained_grid: [h, w],
+        }
+    }
+}

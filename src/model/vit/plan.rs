@@ -1,0 +1,92 @@
+//! The plan of the network: the checked settings, with every number worked out.
+
+use super::check::check;
+use super::config::{Config, Positions, Sizes};
+use crate::layers::{BlockSettings, Extension, RotationSettings};
+use crate::model::{ImageSize, ModelError};
+use crate::quantizer::QuantizerConfig;
+use pixtok_tokens::Grid;
+
+/// The epsilon of every normalisation, a ViT's.
+pub(super) const EPS: f64 = 1e-6;
+
+/// The network that checked settings make.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub settings: Config,
+    pub encoder: Sizes,
+    pub decoder: Sizes,
+    /// C, numbers in a position's latent.
+    pub latent_channels: i64,
+    /// The planned size of images, which is the trained one.
+    pub image: ImageSize,
+}
+
+impl Plan {
+    /// Checks settings around a quantizer, for images of this size.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other.
+    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
+        let quantizer = quantizer.settings();
+        quantizer.check()?;
+        check(config, image)?;
+        let latent_channels = config.latent_channels.unwrap_or_else(|| quantizer.natural_width());
+        quantizer.check_width(latent_channels)?;
+        Ok(Self {
+            encoder: config.encoder_sizes(),
+            decoder: config.decoder_sizes(),
+            latent_channels,
+            image,
+            settings: config.clone(),
+        })
+    }
+
+    /// The patches of an image of the planned size.
+    pub fn grid(&self) -> Grid {
+        let side = |pixels: u32| pixels / self.settings.patch as u32;
+        Grid { h: side(self.image.height), w: side(self.image.width) }
+    }
+
+    /// Pixels and colours of a patch.
+    pub fn patch_numbers(&self) -> i64 {
+        3 * self.settings.patch * self.settings.patch
+    }
+
+    /// The only size of images that the network takes, if its positions allow no other.
+    pub fn only_size(&self) -> Option<ImageSize> {
+        let Config { positions, extension, .. } = self.settings;
+        (positions == Positions::Learned && extension == Extension::None).then_some(self.image)
+    }
+
+    /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
+    pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
+        (self.settings.positions == Positions::Rope).then(|| RotationSettings {
+            base: self.settings.rope_base,
+            head_dim: sizes.width / sizes.heads,
+            trained: self.grid(),
+            extension: self.settings.extension,
+        })
+    }
+
+    /// Block number `i` of a transformer of these sizes.
+    pub fn block(&self, sizes: Sizes, i: i64) -> BlockSettings {
+        let Sizes { width, depth, heads } = sizes;
+        let Config { norm, feed_forward, attention_norm, layer_scale, stochastic_depth, .. } = self.settings;
+        BlockSettings {
+            width,
+            heads,
+            hidden: self.settings.hidden(width),
+            norm,
+            eps: EPS,
+            feed_forward,
+            bias: true,
+            attention_norm,
+            layer_scale,
+            stochastic_depth: match depth {
+                1 => stochastic_depth,
+                _ => stochastic_depth * i as f64 / (depth - 1) as f64,
+            },
+        }
+    }
+}

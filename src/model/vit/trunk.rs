@@ -1,0 +1,101 @@
+//! The transformer of either half: positions, registers, blocks and the last normalisation.
+
+use tch::{Kind, Tensor, nn::Module};
+
+use super::config::Sizes;
+use super::plan::{EPS, Plan};
+use super::positions::{Learned, vectors};
+use crate::layers::{Block, Linear, Norm, Rotation, RotationSettings, as_kind};
+use crate::quantizer::Mode;
+use crate::variables::{Component, Init, Scope};
+use pixtok_torch::{Noise, Shared, recomputed};
+
+/// Between the layer that makes vectors of patches or latents, and the head.
+#[derive(Debug)]
+pub(super) struct Trunk {
+    positions: Positions,
+    /// `[registers, width]`.
+    registers: Option<Tensor>,
+    blocks: Vec<Shared<Block>>,
+    norm: Norm,
+    /// Whether the backward pass computes the blocks again.
+    recompute: bool,
+    /// Distinguishes the noise of the two halves.
+    half: Component,
+}
+
+#[derive(Debug)]
+enum Positions {
+    Turned(RotationSettings),
+    Learned(Learned),
+}
+
+/// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
+/// same spread at any width.
+pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
+    let init = Init::fan_in(from);
+    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+}
+
+impl Trunk {
+    /// That of `half`, whose sizes are `sizes`.
+    pub fn new(path: &Scope, plan: &Plan, sizes: Sizes, half: Component) -> Self {
+        let Sizes { width, depth, .. } = sizes;
+        let registers = plan.settings.registers;
+        let block = |i| Shared::new(Block::new(&(path / format!("block{i}")), &plan.block(sizes, i)));
+        Self {
+            positions: match plan.rotation(sizes) {
+                Some(settings) => Positions::Turned(settings),
+                None => Positions::Learned(Learned::new(path, plan, sizes)),
+            },
+            registers: (registers > 0).then(|| vectors(path, "registers", registers, width)),
+            blocks: (0..depth).map(block).collect(),
+            norm: Norm::new(&(path / "norm"), plan.settings.norm, width, EPS),
+            recompute: plan.settings.checkpoint_blocks,
+            half,
+        }
+    }
+
+    /// What the blocks make of the vectors of patches, normalised. The sums of the blocks are kept
+    /// in float32, whatever the precision. Of `places` only the size counts.
+    ///
+    /// # Shapes
+    /// `x`: `[B, N, width]`, `places`: `[B, h, w]` or `[h, w]` -> `[B, N, width]` float32.
+    pub fn forward(&self, x: &Tensor, places: &Tensor, mode: Mode) -> Tensor {
+        let x = as_kind(x, Kind::Float);
+        let (x, rotation) = match &self.positions {
+            Positions::Turned(settings) => (x, Some(Rotation::of_grid(settings, places))),
+            Positions::Learned(learned) => (x + learned.of_grid(places), None),
+        };
+        let Some(registers) = &self.registers else {
+            return self.norm.forward(&self.through_blocks(x, rotation.as_ref(), mode));
+        };
+        let count = registers.size()[0];
+        // Nothing reads B from a size, which a trace would keep. One patch of each image has it.
+        let of_each = registers.expand_as(&x.slice(1, 0, 1, 1).expand([-1, count, -1], false));
+        let rotation = rotation.map(|rotation| rotation.padded(count, 0));
+        let x = self.through_blocks(Tensor::cat(&[of_each, x], 1), rotation.as_ref(), mode);
+        self.norm.forward(&x.slice(1, count, None, 1))
+    }
+
+    fn through_blocks(&self, x: Tensor, rotation: Option<&Rotation>, mode: Mode) -> Tensor {
+        let depth = |i: usize| match mode {
+            Mode::Eval => None,
+            Mode::Train { noise, .. } => Some(self.noise(noise, i)),
+        };
+        self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
+            let depth = depth(i);
+            if !self.recompute {
+                return block.forward(&x, rotation, depth);
+            }
+            let rotation = rotation.map(Rotation::shallow_clone);
+            recomputed(block, &x, move |block, x| block.forward(x, rotation.as_ref(), depth))
+        })
+    }
+
+    /// From which block `i` draws the images that leave it out.
+    fn noise(&self, noise: Noise, i: usize) -> Noise {
+        let half = u64::from(self.half == Component::Decoder);
+        noise.derive("stochastic depth", &[half, i as u64])
+    }
+}
