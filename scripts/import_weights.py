@@ -3,12 +3,14 @@
 
     scripts/import_weights.py taming last.ckpt --config configs/imagenet256-f16-vq-taming.toml --out models/vqgan-1024
     scripts/import_weights.py llamagen vq_ds16_c2i.pt --config configs/imagenet256-f16-vq-llamagen.toml --out models/vq16
+    scripts/import_weights.py titok model.safetensors --config configs/imagenet256-titok-bl64-vq8k.toml --out models/titok
     pixtok eval models/vq16 --data IMAGES
 
 - taming: a VQGAN of CompVis/taming-transformers (`VQModel`, with `quantize.embedding`), or its state dict alone.
 - llamagen: a tokenizer of FoundationVision/LlamaGen (`VQ_models`), or its state dict alone.
+- titok: a VQ tokenizer of bytedance/1d-tokenizer (`TiTok`), in either layout; not a TA-TiTok, whose decoder needs texts.
 
-The config gives the network's sizes, and has `model.variant = "vqgan"`. Every tensor of the tokenizer is mapped to one of
+The config gives the network's sizes, and has `model.variant = "vqgan"`, or `model.kind = "one-d"` for titok. Every tensor of the tokenizer is mapped to one of
 pixtok's by name. Other tensors (a discriminator, LPIPS, counters, a transformer) must be of a known kind or under another
 prefix; they are left out and counted. pixtok checks every name, shape and type when it loads the folder.
 
@@ -23,6 +25,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import import_titok
 import published
 import torch
 from published import Unfit
@@ -31,13 +34,14 @@ from published import Unfit
 LEFT_OUT = {
     "taming": r"loss\.|model_ema\.|quantize\.(used|remap)|quantize\.embedding\.(cluster_size|embed_avg)$",
     "llamagen": r"quantize\.codebook_used$",
+    "titok": import_titok.LEFT_OUT,
 }
 COUNTER = r".*\.num_batches_tracked$"
-# A tensor that every tokenizer of both sources has.
-OF_ENCODER = "encoder.conv_in.weight"
-# How each source compares latents with codes, unless it was trained otherwise.
+# A tensor that every tokenizer of a source has.
+ANCHORS = {"taming": "encoder.conv_in.weight", "llamagen": "encoder.conv_in.weight", "titok": import_titok.ANCHOR}
+# How a source with one network compares latents with codes, unless it was trained otherwise.
 DISTANCE = {"taming": "euclidean", "llamagen": "cosine"}
-# Groups of every norm in both sources, at any width.
+# Groups of every norm in taming and LlamaGen, at any width.
 NORM_GROUPS = 32
 CONFIG, MODEL = "config.toml", "model.safetensors"
 
@@ -98,13 +102,10 @@ def convert(source, state):
         if name == "quantize.embedding.weight":
             if tensor.ndim != 2:
                 raise Unfit(f"{name} has {tensor.ndim} axes and not 2; the file is of no VQ tokenizer")
-            codes = len(tensor)
             # A start of its own would overwrite the codes.
-            tensors |= {
-                "quantizer.codebook": tensor,
-                "quantizer.counts": torch.ones(codes),
-                "quantizer.started": torch.ones(1),
-            }
+            tensors |= {"quantizer.codebook": tensor, "quantizer.counts": torch.ones(len(tensor)), "quantizer.started": torch.ones(1)}
+            continue
+        if source == "titok":
             continue
         layer, _, kind = taming_name(name, levels).rpartition(".")
         ours = layer_of(layer) if kind in ("weight", "bias") else None
@@ -121,6 +122,8 @@ def convert(source, state):
         if len({part.shape for part in found.values()}) > 1:
             raise Unfit(f"{name} has a query, key and value of different shapes")
         tensors[name] = torch.cat([found[0], found[1], found[2]])
+    if source == "titok":
+        tensors |= import_titok.convert(state)
     if "quantizer.codebook" not in tensors:
         raise Unfit("there is no quantize.embedding.weight: the file is of no VQ tokenizer")
     return tensors
@@ -129,23 +132,29 @@ def convert(source, state):
 def load(path, source):
     """The tokenizer's tensors in a file, in float32 and by the source's names, and notes on what else the file holds."""
     tensors, unread = published.read(path)
-    state, others = published.network(path, tensors, OF_ENCODER)
+    state, others = published.network(path, tensors, ANCHORS[source])
     known = re.compile(f"{LEFT_OUT[source]}|{COUNTER}")
     left_out = published.left_out(name for name in state if known.match(name))
     state = {name: tensor for name, tensor in state.items() if not known.match(name)}
     return published.floats(state), unread + others + left_out
 
 
-def read_config(path, source):
-    """The bytes of a config, and notes. Refuses a config with which pixtok would load the weights but compute something else."""
+def read_config(path):
+    """The bytes of a config, and its tables of the network and of the quantizer."""
     try:
         text = path.read_bytes()
         config = tomllib.loads(text.decode())
-        model, quantizer = config.get("model"), config.get("quantizer")
+        return text, config.get("model"), config.get("quantizer")
     except OSError as error:
         raise Unfit(f"cannot read {path}: {error.strerror}; check the path") from None
     except ValueError as error:
         raise Unfit(f"{path} is no config: {error}") from None
+
+
+def check_config(path, source, model, quantizer, state):
+    """Notes on a config. Refuses one with which pixtok would load the weights but compute something else."""
+    if source == "titok":
+        return import_titok.check_config(path, model, quantizer, state)
     if not isinstance(model, dict) or "vqgan" not in (model.get("variant"), model.get("kind")):
         raise Unfit(f'{path} has no model.variant = "vqgan", which the published networks need; set it')
     groups = model.get("norm_groups", NORM_GROUPS)
@@ -153,9 +162,9 @@ def read_config(path, source):
         raise Unfit(f"{path} has model.norm_groups = {groups}, and the published networks have {NORM_GROUPS}; leave it out")
     distance = quantizer.get("distance", "euclidean") if isinstance(quantizer, dict) else "euclidean"
     if distance == DISTANCE[source]:
-        return text, []
+        return []
     usual = f'usual in {source} is "{DISTANCE[source]}"'
-    return text, [f'quantizer.distance is "{distance}" in {path}, and {usual}: right only if the tokenizer was trained so']
+    return [f'quantizer.distance is "{distance}" in {path}, and {usual}: right only if the tokenizer was trained so']
 
 
 def check_out(folder):
@@ -172,9 +181,10 @@ def main(args=None):
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args(args)
     try:
-        config, notes = read_config(args.config, args.source)
+        config, model, quantizer = read_config(args.config)
         check_out(args.out)
         state, others = load(args.checkpoint, args.source)
+        notes = check_config(args.config, args.source, model, quantizer, state)
         tensors = convert(args.source, state)
         args.out.mkdir(parents=True, exist_ok=True)
         published.write(tensors, args.out / MODEL)

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Value;
 
-use super::{Settings, cnn};
+use super::{Settings, cnn, one_d};
 use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
@@ -16,6 +16,8 @@ pub enum Config {
     /// The convolutional autoencoder, including the variant of taming-transformers (`kind =
     /// "vqgan"`).
     Cnn(cnn::Config),
+    /// A transformer to a sequence of tokens and back (TiTok).
+    OneD(one_d::Config),
 }
 
 impl Config {
@@ -24,6 +26,7 @@ impl Config {
     pub fn settings(&self) -> &dyn Settings {
         match self {
             Self::Cnn(config) => config,
+            Self::OneD(config) => config,
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod cnn;
 mod footprint;
 mod kind;
+pub mod one_d;
 
 use std::fmt::Debug;
 
