@@ -1,11 +1,12 @@
-use super::*;
-use crate::model::*;
-use crate::optim::muon;
-use crate::quantizer::Mode;
-use crate::variables::{Role, Variables};
+use super::{Config, Layout, PixelDecoder, Positions, Size};
+use crate::layers::Extension;
+use crate::model::tail_drop::TailDrop;
+use crate::model::{self, ImageSize, ModelError, Settings, TokenShape, Tokenizer};
+use crate::quantizer::{Mode, QuantizerConfig};
+use crate::variables::{Component, Role, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// 5×7 patches of 4×4 pixels.
 const IMAGE: (u32, u32) = (20, 28);
@@ -180,19 +181,26 @@ fn sizes_and_absent_keys_are_numbers_in_the_description() {
     assert_eq!(config.resolved(), model::Config::OneD(config.clone()));
 }
 
+/// Muon takes matrices and convolutions that touch no pixels.
 #[test]
-fn muon_takes_matrices_but_no_positions_and_no_pixels() {
-    for config in [small(), legacy()] {
+fn variables_have_their_roles() {
+    let linear = ["decoder.head", "decoder.pixels", "encoder.stem"];
+    for (config, ends) in [(small(), &linear[..]), (legacy(), &["decoder.pixels.head", "encoder.stem"])] {
         let (vs, _tokenizer) = build(&config, IMAGE).unwrap();
         for variable in vs.entries() {
-            let pixels = ["encoder.stem.weight", "decoder.head.weight", "decoder.pixels.weight"];
-            let last = variable.name == "decoder.pixels.head.weight";
-            let matrix = matches!(variable.role, Role::Matrix | Role::Conv)
-                && !pixels.contains(&variable.name.as_str())
-                && !last;
-            assert_eq!(muon::is_hidden(&variable), matrix, "{}", variable.name);
-            let token = ["token", "positions", "codebook"].iter().any(|part| variable.name.contains(part));
-            assert_eq!(variable.role == Role::Embedding, token, "{}", variable.name);
+            let name = &variable.name;
+            let (layer, last) = name.rsplit_once('.').unwrap();
+            assert_eq!(variable.touches_pixels, ends.contains(&layer), "{name}");
+            let vectors = ["token", "positions", "codebook"].iter().any(|part| last.contains(part));
+            let norm = layer.contains("norm");
+            let expected = match (last, variable.tensor.dim()) {
+                _ if norm => Role::Norm,
+                _ if vectors => Role::Embedding,
+                ("bias", _) => Role::Bias,
+                (_, 2) => Role::Matrix,
+                _ => Role::Conv,
+            };
+            assert_eq!(variable.role, expected, "{name}");
         }
     }
 }
