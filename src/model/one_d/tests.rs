@@ -185,7 +185,7 @@ fn sizes_and_absent_keys_are_numbers_in_the_description() {
 #[test]
 fn variables_have_their_roles() {
     let linear = ["decoder.head", "decoder.pixels", "encoder.stem"];
-    for (config, ends) in [(small(), &linear[..]), (legacy(), &["decoder.pixels.head", "encoder.stem"])] {
+    for (config, ends) in [(small(), &linear[..]), (legacy(), &["decoder.pixels.head", "encoder.stem"][..])] {
         let (vs, _tokenizer) = build(&config, IMAGE).unwrap();
         for variable in vs.entries() {
             let name = &variable.name;
