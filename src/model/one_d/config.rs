@@ -123,7 +123,7 @@ pub enum Size {
 }
 
 /// Width, depth and heads of a transformer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
     pub width: i64,
     /// The number of blocks.

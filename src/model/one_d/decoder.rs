@@ -4,7 +4,7 @@ use tch::{Tensor, nn::Module};
 
 use super::pixel_decoder::{CodeHead, PixelDecoder};
 use super::plan::Plan;
-use super::transformer::{Transformer, vectors};
+use super::transformer::{Transformer, beside_latent, vectors};
 use crate::layers::{Conv2d, Linear};
 use crate::model::{self, Decode, ImageSize, TokenShape};
 use crate::variables::{Init, Scope};
@@ -39,7 +39,7 @@ impl Decoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
         let (width, patch) = (plan.decoder.width, plan.settings.patch);
         Self {
-            stem: Linear::new(&(path / "stem"), plan.latent_channels, width, true),
+            stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
             mask_token: vectors(path, "mask_token", 1, width),
             transformer: Transformer::new(path, plan, plan.decoder),
             pixels: match &plan.pixel_decoder {

@@ -4,14 +4,11 @@ use tch::{Device, Tensor, nn::Module};
 
 use super::config::Layout;
 use super::plan::Plan;
-use super::transformer::{Transformer, vectors};
-use crate::layers::{Conv2d, Linear};
+use super::transformer::{Transformer, beside_latent, vectors};
+use crate::layers::{Conv2d, Linear, padded_conv};
 use crate::model::{self, ImageSize, ModelError, TokenShape};
 use crate::quantizer::Mode;
-use crate::variables::{Init, Scope};
-
-/// The standard deviation of a patch's weights, as TiTok starts them.
-const DEVIATION: f64 = 0.02;
+use crate::variables::Scope;
 
 /// A transformer over patches and latent tokens. Of its result only the latter are kept.
 #[derive(Debug)]
@@ -33,18 +30,11 @@ pub(super) struct Encoder {
 impl Encoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
         let (width, patch, tokens) = (plan.encoder.width, plan.settings.patch, plan.tokens());
-        let stem = (path / "stem").touching_pixels();
-        let init = Init::Gaussian { mean: 0.0, deviation: DEVIATION };
         Self {
-            stem: Conv2d {
-                weight: stem.conv("weight", [width, 3, patch, patch], init),
-                bias: Some(stem.bias("bias", width, Init::Zeros)),
-                stride: patch,
-                padding: 0,
-            },
+            stem: padded_conv(&(path / "stem").touching_pixels(), (3, width), patch, patch, 0),
             latent_tokens: vectors(path, "latent_tokens", tokens, width),
             transformer: Transformer::new(path, plan, plan.encoder),
-            head: Linear::new(&(path / "head"), width, plan.latent_channels, true),
+            head: beside_latent(&(path / "head"), width, plan.latent_channels),
             layout: plan.settings.layout,
             patch,
             tokens,

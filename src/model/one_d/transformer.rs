@@ -6,7 +6,7 @@ use tch::{Tensor, nn::Module};
 use super::config::Sizes;
 use super::plan::Plan;
 use crate::layers::{
-    AttentionNorm, Block, BlockSettings, FeedForwardKind, Norm, NormKind, Rotation, RotationSettings,
+    AttentionNorm, Block, BlockSettings, FeedForwardKind, Linear, Norm, NormKind, Rotation, RotationSettings,
 };
 use crate::variables::{Init, Scope};
 use pixtok_torch::{Shared, recomputed};
@@ -42,6 +42,13 @@ pub(super) fn vectors(path: &Scope, name: &str, count: i64, width: i64) -> Tenso
     path.embedding(name, [count, width], Init::Gaussian { mean: 0.0, deviation: (width as f64).powf(-0.5) })
 }
 
+/// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
+/// same spread at any width; at TiTok's widths that is the spread of TiTok's.
+pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
+    let init = Init::fan_in(from);
+    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+}
+
 impl Transformer {
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes) -> Self {
         let Sizes { width, depth, heads } = sizes;
@@ -58,7 +65,7 @@ impl Transformer {
             layer_scale: None,
             stochastic_depth: 0.0,
         };
-        let block = |i| Shared::new(Block::new(&(path / format!("block{i}")), &settings));
+        let block = |i: i64| Shared::new(Block::new(&(path / format!("block{i}")), &settings));
         Self {
             class_token: vectors(path, "class_token", 1, width),
             positions: match plan.rotation(sizes) {
