@@ -107,7 +107,8 @@ pub enum Positions {
     #[default]
     Learned,
     /// Attention turns queries and keys of patches with their rows and columns. Latent tokens are
-    /// not turned. Images may have any size.
+    /// not turned. Images may have any size; all have N tokens, so larger ones have fewer bits per
+    /// pixel.
     Rope,
 }
 
