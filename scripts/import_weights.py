@@ -4,6 +4,7 @@
     scripts/import_weights.py taming last.ckpt --config configs/imagenet256-f16-vq-taming.toml --out models/vqgan-1024
     scripts/import_weights.py llamagen vq_ds16_c2i.pt --config configs/imagenet256-f16-vq-llamagen.toml --out models/vq16
     scripts/import_weights.py magvit2 imagenet_256_L.ckpt --config configs/imagenet256-f16-magvit2-lfq.toml --out models/magvit2
+    scripts/import_weights.py titok model.safetensors --config configs/imagenet256-titok-bl64-vq8k.toml --out models/titok
     pixtok eval models/vq16 --data IMAGES
 
 - taming: a VQGAN of CompVis/taming-transformers (`VQModel`, with `quantize.embedding`), or its state dict alone.
@@ -11,8 +12,9 @@
 - magvit2: an LFQ tokenizer of TencentARC/SEED-Voken (Open-MAGVIT2), or another with its network.
 - cosmos: the state dict of an FSQ tokenizer of images of NVIDIA/Cosmos-Tokenizer (DI). Of a TorchScript file: `torch.save(torch.jit.load(FILE).state_dict(), OUT)`.
 - showo: the LFQ tokenizer of showlab/Show-o (`MAGViTv2`), in diffusers' format. Its bits are turned round, so that tokens are the same.
+- titok: a VQ tokenizer of bytedance/1d-tokenizer (`TiTok`), in either layout; not a TA-TiTok, whose decoder needs texts.
 
-The config gives the network's sizes, and has `model.variant = "vqgan"`, or `model.kind = "magvit2"` for magvit2. Every tensor of the tokenizer is mapped to one of
+The config gives the network's sizes, and has `model.variant = "vqgan"`, or `model.kind = "magvit2"` for magvit2 and "one-d" for titok. Every tensor of the tokenizer is mapped to one of
 pixtok's by name. Other tensors (a discriminator, LPIPS, counters, a transformer) must be of a known kind or under another
 prefix; they are left out and counted. pixtok checks every name, shape and type when it loads the folder.
 
@@ -28,6 +30,7 @@ import tomllib
 from pathlib import Path
 
 import import_magvit2
+import import_titok
 import published
 import torch
 from published import Unfit
@@ -40,12 +43,16 @@ LEFT_OUT = {
     # Constants of the transform and of FSQ.
     "cosmos": r"(encoder\.patcher|decoder\.unpatcher|quantizer|inv_quant)\.",
     "showo": r"quantize\.(embedding|power_vals)$",
+    "titok": import_titok.LEFT_OUT,
 }
 COUNTER = r".*\.num_batches_tracked$"
-# A tensor that every tokenizer of these sources has.
-OF_ENCODER = "encoder.conv_in.weight"
-# How each source compares latents with codes, unless it was trained otherwise.
+# A tensor that every tokenizer of a source has.
+OF_CNN = "encoder.conv_in.weight"
+ANCHORS = dict.fromkeys(LEFT_OUT, OF_CNN) | {"titok": import_titok.ANCHOR}
+# How each source with one network compares latents with codes, unless it was trained otherwise.
 DISTANCE = {"taming": "euclidean", "llamagen": "cosine"}
+# The sources whose tokenizers have a codebook.
+OF_CODEBOOK = {*DISTANCE, "titok"}
 # The quantizers of sources without a codebook, and what they need.
 QUANTIZERS = {"cosmos": {"kind": "fsq", "bound": "tanh"}, "showo": {"kind": "lfq"}}
 # Groups of every norm in taming's network, at any width.
@@ -120,16 +127,13 @@ def convert(source, state):
     levels = max(blocks, default=0) + 1
     tensors, parts = {}, {}
     for name, tensor in state.items():
-        if name == "quantize.embedding.weight" and source in DISTANCE:
+        if name == "quantize.embedding.weight" and source in OF_CODEBOOK:
             if tensor.ndim != 2:
                 raise Unfit(f"{name} has {tensor.ndim} axes and not 2; the file is of no VQ tokenizer")
-            codes = len(tensor)
             # A start of its own would overwrite the codes.
-            tensors |= {
-                "quantizer.codebook": tensor,
-                "quantizer.counts": torch.ones(codes),
-                "quantizer.started": torch.ones(1),
-            }
+            tensors |= {"quantizer.codebook": tensor, "quantizer.counts": torch.ones(len(tensor)), "quantizer.started": torch.ones(1)}
+            continue
+        if source == "titok":
             continue
         layer, _, kind = taming_name(name, levels).rpartition(".")
         ours = layer_of(layer) if kind in ("weight", "bias") else None
@@ -146,7 +150,9 @@ def convert(source, state):
         if len({part.shape for part in found.values()}) > 1:
             raise Unfit(f"{name} has a query, key and value of different shapes")
         tensors[name] = torch.cat([found[0], found[1], found[2]])
-    if source in DISTANCE and "quantizer.codebook" not in tensors:
+    if source == "titok":
+        tensors |= import_titok.convert(state)
+    if source in OF_CODEBOOK and "quantizer.codebook" not in tensors:
         raise Unfit("there is no quantize.embedding.weight: the file is of no VQ tokenizer")
     return tensors
 
@@ -154,7 +160,7 @@ def convert(source, state):
 def load(path, source):
     """The tokenizer's tensors in a file, in float32 and by the source's names, and notes on what else the file holds."""
     tensors, unread = published.read(path)
-    state, others = published.network(path, tensors, OF_ENCODER)
+    state, others = published.network(path, tensors, ANCHORS[source])
     known = re.compile(f"{LEFT_OUT[source]}|{COUNTER}")
     left_out = published.left_out(name for name in state if known.match(name))
     state = {name: tensor for name, tensor in state.items() if not known.match(name)}
@@ -173,10 +179,12 @@ def read_config(path):
         raise Unfit(f"{path} is no config: {error}") from None
 
 
-def check_config(path, source, model, quantizer):
+def check_config(path, source, model, quantizer, state):
     """Notes on a config. Refuses one with which pixtok would load the weights but compute something else."""
     if source == "magvit2":
         return import_magvit2.check_config(path, model, quantizer)
+    if source == "titok":
+        return import_titok.check_config(path, model, quantizer, state)
     if not isinstance(model, dict) or "vqgan" not in (model.get("variant"), model.get("kind")):
         raise Unfit(f'{path} has no model.variant = "vqgan", which the published networks need; set it')
     groups = model.get("norm_groups", NORM_GROUPS)
@@ -217,9 +225,9 @@ def main(args=None):
     args = parser.parse_args(args)
     try:
         config, model, quantizer = read_config(args.config)
-        notes = check_config(args.config, args.source, model, quantizer)
         check_out(args.out)
         state, others = load(args.checkpoint, args.source)
+        notes = check_config(args.config, args.source, model, quantizer, state)
         tensors = convert(args.source, state)
         args.out.mkdir(parents=True, exist_ok=True)
         published.write(tensors, args.out / MODEL)

@@ -289,6 +289,75 @@ def imports(folder: Path, marker: Path) -> int:
     return len(good) + len(bad)
 
 
+def titok(layout: str) -> dict[str, torch.Tensor]:
+    """A tokenizer with one block in each half, under TiTok's names."""
+    torch.manual_seed(6)
+    state = {"latent_tokens": torch.randn(7, 8), "decoder.mask_token": torch.randn(1, 1, 8), "quantize.embedding.weight": torch.randn(CODES, DIM)}
+
+    def layer(name: str, *shape: int) -> None:
+        state[f"{name}.weight"], state[f"{name}.bias"] = torch.randn(shape), torch.randn(shape[0])
+
+    for half in "encoder", "decoder":
+        state |= {f"{half}.class_embedding": torch.randn(1, 8), f"{half}.positional_embedding": torch.randn(16, 8)}
+        state[f"{half}.latent_token_positional_embedding"] = torch.randn(7, 8)
+        block = f"{half}.transformer.0"
+        state |= {f"{block}.attn.in_proj_weight": torch.randn(24, 8), f"{block}.attn.in_proj_bias": torch.randn(24)}
+        layer(f"{block}.attn.out_proj", 8, 8)
+        layer(f"{block}.mlp.c_fc", 32, 8)
+        layer(f"{block}.mlp.c_proj", 8, 32)
+        for norm in f"{block}.ln_1", f"{block}.ln_2", f"{half}.ln_pre", f"{half}.ln_post":
+            layer(norm, 8)
+    layer("encoder.patch_embed", 8, 3, 4, 4)
+    layer("encoder.conv_out", DIM, 8, 1, 1)
+    layer("decoder.decoder_embed", 8, DIM)
+    if layout == "vq8k":
+        layer("decoder.ffn.0", 48, 8, 1, 1)
+        layer("decoder.conv_out", 3, 3, 3, 3)
+    else:
+        layer("decoder.ffn.0", 16, 8, 1, 1)
+        layer("decoder.ffn.2", 20, 16, 1, 1)
+        state |= {"pixel_quantize.embedding.weight": torch.randn(20, 6), "pixel_decoder.mid.0.conv1.weight": torch.randn(4, 4, 3, 3)}
+        layer("pixel_decoder.up.1.upsample_conv", 4, 4, 3, 3)
+        layer("pixel_decoder.conv_in", 4, 6, 3, 3)
+    return state
+
+
+def imports_titok(folder: Path) -> int:
+    """Runs files of TiTok's through import_weights.py; returns how many."""
+    config, given, out = folder / "titok.toml", folder / "titok.bin", folder / "titok"
+    args = import_weights.main, "titok", given, "--config", config, "--out", out
+    for layout, distance in ("vq8k", "euclidean"), ("legacy", "cosine"):
+        state = titok(layout)
+        config.write_text(f'[model]\nkind = "one-d"\nlayout = "{layout}"\n[quantizer]\nkind = "vq"\ndistance = "{distance}"\n')
+        numbers = sum(tensor.numel() for tensor in state.values()) + CODES + 1
+        for data in saved(under("module.", state) | {"module.quantize.embed_prob": torch.ones(CODES)}), save(state):
+            given.write_bytes(data)
+            expect_taken(layout, [], *args)
+            written = load_file(out / "model.safetensors")
+            assert sum(tensor.numel() for tensor in written.values()) == numbers
+            assert torch.equal(written["encoder.block0.attention.qkv.bias"], state["encoder.transformer.0.attn.in_proj_bias"])
+    state = titok("legacy")
+    first_stage = {name: tensor for name, tensor in state.items() if not name.startswith("pixel_")}
+    refused = {
+        "encoder.other is no tensor": state | {"encoder.other": torch.ones(2)},
+        "pixel_decoder.mid.0.conv3.weight is no tensor": state | {"pixel_decoder.mid.0.conv3.weight": torch.ones(2)},
+        "decoder of pixels": first_stage,
+        'of the layout "vq8k"': titok("vq8k"),
+        "no quantize.embedding.weight": {name: tensor for name, tensor in state.items() if not name.startswith("quantize.")},
+    }
+    for words, found in refused.items():
+        given.write_bytes(saved(found))
+        expect_refused(words, words, *args)
+    config.write_text('[model]\nkind = "one-d"\n[quantizer]\nkind = "vq"\n')
+    text = {"decoder.text_guidance_proj.bias": torch.ones(8)}
+    given.write_bytes(saved(titok("vq8k") | text))
+    expect_refused("TA-TiTok", "takes the text of an image", *args)
+    given.write_bytes(saved(titok("vq8k")))
+    config.write_text('[model]\nvariant = "vqgan"\n')
+    expect_refused("another network", 'no model.kind = "one-d"', *args)
+    return 4 + len(refused) + 2
+
+
 def converts(folder: Path) -> int:
     """Runs files through convert_weights.py; returns how many."""
     trunk, heads, out = folder / "trunk.pth", folder / "heads.pth", folder / "out.safetensors"
@@ -331,7 +400,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="pixtok-weights-") as scratch:
         folder, marker = Path(scratch), Path(scratch) / "marker"
-        imported, converted = imports(folder, marker), converts(folder)
+        imported, converted = imports(folder, marker) + imports_titok(folder), converts(folder)
     print(f"OK       weights: {imported} files imported or refused, {converted} converted or refused")
 
 

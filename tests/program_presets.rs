@@ -21,16 +21,18 @@ use numbers::Numbers;
 /// The allowed difference between the estimate and the peak.
 const SHARE: f64 = 0.25;
 
-/// The names of the configs, and the attention that must shrink with the images.
-const PRESETS: [(&str, Option<&str>); 7] = [
-    ("imagenet256-f16-vq-taming", Some("model.attention=[4]")),
-    ("imagenet256-f16-vq-llamagen", Some("model.attention=[4]")),
-    ("imagenet256-f16-fsq-64k", Some("model.attention=[4]")),
-    ("imagenet256-f16-lfq-openmagvit2", None),
-    ("imagenet256-f16-magvit2-lfq", None),
-    ("imagenet128-f8-fsq-64k", None),
-    ("imagenet128-f8-simvq-64k", None),
-    ("imagenet256-vit-b16-fsq", None),
+/// The names of the configs, and what must shrink with the images: attention; tokens, of which there
+/// are no more than patches.
+const PRESETS: [(&str, &[&str]); 9] = [
+    ("imagenet256-f16-vq-taming", &["model.attention=[4]"]),
+    ("imagenet256-f16-vq-llamagen", &["model.attention=[4]"]),
+    ("imagenet256-f16-fsq-64k", &["model.attention=[4]"]),
+    ("imagenet256-f16-lfq-openmagvit2", &[]),
+    ("imagenet256-f16-magvit2-lfq", &[]),
+    ("imagenet256-vit-b16-fsq", &[]),
+    ("imagenet256-titok-bl64-vq8k", &["model.latent_tokens=16", "model.size=S", "model.decoder_size=S"]),
+    ("imagenet128-f8-fsq-64k", &[]),
+    ("imagenet128-f8-simvq-64k", &[]),
 ];
 
 /// Two steps, since the moments appear in the first; the adversary takes part from the first one.
@@ -102,7 +104,7 @@ fn every_preset_takes_its_steps_in_the_memory_that_it_says() {
     let weights = scratch.path("vgg.safetensors");
     weights::write(&Numbers::read("nets"), "vgg", &weights);
     for (preset, shrunk) in PRESETS {
-        let sets: Vec<&str> = shrunk.into_iter().chain(["train.precision=auto"]).collect();
+        let sets: Vec<&str> = shrunk.iter().copied().chain(["train.precision=auto"]).collect();
         let run = scratch.path(preset);
         let (said, peak) = (estimate(preset, &sets), measured(preset, &sets, &run, &weights));
         let config: toml::Table = fs::read_to_string(run.join("config.toml")).unwrap().parse().unwrap();

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Value;
 
-use super::{Settings, cnn, magvit2, vit};
+use super::{Settings, cnn, magvit2, one_d, vit};
 use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
@@ -20,6 +20,8 @@ pub enum Config {
     Magvit2(magvit2::Config),
     /// A transformer over patches.
     Vit(vit::Config),
+    /// A transformer to a sequence of tokens and back (TiTok).
+    OneD(one_d::Config),
 }
 
 impl Config {
@@ -30,6 +32,7 @@ impl Config {
             Self::Cnn(config) => config,
             Self::Magvit2(config) => config,
             Self::Vit(config) => config,
+            Self::OneD(config) => config,
         }
     }
 

@@ -10,6 +10,7 @@ mod grid;
 mod kind;
 mod layout;
 pub mod magvit2;
+pub mod one_d;
 pub mod vit;
 
 use std::fmt::Debug;

@@ -1,0 +1,229 @@
+//! Settings of the network.
+
+use serde::{Deserialize, Serialize};
+
+use crate::layers::Extension;
+use crate::model::tail_drop::TailDrop;
+
+/// Settings of encoder and decoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Details in which TiTok's two networks differ.
+    pub layout: Layout,
+    /// Width, depth and heads of the encoder in one word, in place of the three.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// The width of the encoder's transformer; absent: that of `size`, which is S if absent too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<i64>,
+    /// Its blocks; absent: as for `width`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<i64>,
+    /// Its attention's heads; absent: as for `width`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heads: Option<i64>,
+    /// The same for the decoder; what is absent is the encoder's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_size: Option<Size>,
+    /// See `decoder_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_width: Option<i64>,
+    /// See `decoder_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_depth: Option<i64>,
+    /// See `decoder_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoder_heads: Option<i64>,
+    /// The side of a patch in pixels.
+    pub patch: i64,
+    /// N, the number of tokens of an image.
+    pub latent_tokens: i64,
+    /// The width C of the latent; absent: the quantizer's own, without a projection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latent_channels: Option<i64>,
+    /// How the patches' positions are known.
+    pub positions: Positions,
+    /// The base of the frequencies of [`Positions::Rope`].
+    pub rope_base: f64,
+    /// What [`Positions::Rope`] does at sizes beyond the trained one.
+    pub extension: Extension,
+    /// Whether the blocks are computed again in the backward pass, which saves memory.
+    pub checkpoint_blocks: bool,
+    /// The convolutional decoder of [`Layout::Legacy`], which makes the pixels; absent:
+    /// MaskGIT-VQGAN's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pixel_decoder: Option<PixelDecoder>,
+    /// Training on prefixes of the tokens, so that images can be decoded from any of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail_drop: Option<TailDrop>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            layout: Layout::default(),
+            size: None,
+            width: None,
+            depth: None,
+            heads: None,
+            decoder_size: None,
+            decoder_width: None,
+            decoder_depth: None,
+            decoder_heads: None,
+            patch: 16,
+            latent_tokens: 64,
+            latent_channels: None,
+            positions: Positions::default(),
+            rope_base: 100.0,
+            extension: Extension::default(),
+            checkpoint_blocks: false,
+            pixel_decoder: None,
+            tail_drop: None,
+        }
+    }
+}
+
+/// Details in which TiTok's two networks differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Of TiTok's later models (`bl64_vq8k`, …) and of TA-TiTok: a token's latent is its own, and
+    /// the decoder ends in a linear layer to the pixels of each patch and a 3×3 convolution.
+    #[default]
+    Vq8k,
+    /// Of TiTok's first models (L-32, B-64, S-128). The encoder takes the memory of its tokens `[N,
+    /// width]` for `[width, N]`, so each latent is of numbers of all tokens; the published weights
+    /// were trained so. The decoder chooses softly among the codes of a second codebook for each
+    /// patch, of which MaskGIT-VQGAN's convolutional decoder makes pixels.
+    Legacy,
+}
+
+/// How the positions of patches are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// By a learned vector each, as in TiTok. Only images of the trained size have them.
+    #[default]
+    Learned,
+    /// Attention turns queries and keys of patches with their rows and columns. Latent tokens are
+    /// not turned. Images may have any size; all have N tokens, so larger ones have fewer bits per
+    /// pixel.
+    Rope,
+}
+
+/// The published sizes of a transformer. TiTok's S is wider and less deep than a ViT's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Size {
+    /// Width 512, 8 blocks, 8 heads.
+    S,
+    /// Width 768, 12 blocks, 12 heads.
+    B,
+    /// Width 1024, 24 blocks, 16 heads.
+    L,
+}
+
+/// Width, depth and heads of a transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    pub width: i64,
+    /// The number of blocks.
+    pub depth: i64,
+    pub heads: i64,
+}
+
+impl Size {
+    pub(super) fn sizes(self) -> Sizes {
+        match self {
+            Self::S => Sizes { width: 512, depth: 8, heads: 8 },
+            Self::B => Sizes { width: 768, depth: 12, heads: 12 },
+            Self::L => Sizes { width: 1024, depth: 24, heads: 16 },
+        }
+    }
+}
+
+/// The decoder of MaskGIT-VQGAN (arXiv 2202.04200), with a codebook of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PixelDecoder {
+    /// The number of codes.
+    pub codes: i64,
+    /// The dimension of a code.
+    pub code_dim: i64,
+    /// Channels of the finest resolution before its multiplier.
+    pub channels: i64,
+    /// One multiplier per resolution, from the finest. Neighbouring resolutions differ by 2.
+    pub multipliers: Vec<i64>,
+    /// The number of residual blocks at each resolution, and of those before the coarsest.
+    pub res_blocks: i64,
+    /// The number of groups of every group normalisation.
+    pub norm_groups: i64,
+}
+
+impl Default for PixelDecoder {
+    fn default() -> Self {
+        Self {
+            codes: 1024,
+            code_dim: 256,
+            channels: 128,
+            multipliers: vec![1, 1, 2, 2, 4],
+            res_blocks: 2,
+            norm_groups: 32,
+        }
+    }
+}
+
+impl PixelDecoder {
+    /// Pixels per code along each axis.
+    pub(super) fn upsample(&self) -> i64 {
+        2_i64.saturating_pow(self.multipliers.len().saturating_sub(1) as u32)
+    }
+}
+
+impl Config {
+    /// The transformer of the encoder.
+    pub(super) fn encoder_sizes(&self) -> Sizes {
+        let Sizes { width, depth, heads } = self.size.unwrap_or(Size::S).sizes();
+        Sizes {
+            width: self.width.unwrap_or(width),
+            depth: self.depth.unwrap_or(depth),
+            heads: self.heads.unwrap_or(heads),
+        }
+    }
+
+    /// The transformer of the decoder.
+    pub(super) fn decoder_sizes(&self) -> Sizes {
+        let Sizes { width, depth, heads } =
+            self.decoder_size.map_or_else(|| self.encoder_sizes(), Size::sizes);
+        Sizes {
+            width: self.decoder_width.unwrap_or(width),
+            depth: self.decoder_depth.unwrap_or(depth),
+            heads: self.decoder_heads.unwrap_or(heads),
+        }
+    }
+
+    /// The settings with fixed defaults of absent keys written out.
+    pub(super) fn with_fixed_defaults(mut self) -> Self {
+        if self.size.is_none() {
+            let Sizes { width, depth, heads } = self.encoder_sizes();
+            (self.width, self.depth, self.heads) = (Some(width), Some(depth), Some(heads));
+        }
+        if self.layout == Layout::Legacy {
+            self.pixel_decoder.get_or_insert_default();
+        }
+        self
+    }
+
+    /// The settings with numbers in place of words and of absent keys.
+    pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
+        let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
+        (self.size, self.decoder_size) = (None, None);
+        self = self.with_fixed_defaults();
+        (self.width, self.depth, self.heads) =
+            (Some(encoder.width), Some(encoder.depth), Some(encoder.heads));
+        (self.decoder_width, self.decoder_depth, self.decoder_heads) =
+            (Some(decoder.width), Some(decoder.depth), Some(decoder.heads));
+        self.latent_channels.get_or_insert(latent_channels);
+        self
+    }
+}

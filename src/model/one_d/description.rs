@@ -1,0 +1,26 @@
+//! The network with every number worked out, for readers that do not know pixtok's defaults.
+
+use serde::Serialize;
+
+use super::config::Config;
+use super::plan::Plan;
+use pixtok_tokens::Grid;
+
+/// The settings with what stands for absent ones, and what they come to.
+#[derive(Serialize)]
+pub(super) struct Description {
+    /// As in a config, in numbers: `width`, `depth`, `heads`, those of the decoder and
+    /// `latent_channels` are there always; so is `pixel_decoder` in the layout `legacy`.
+    #[serde(flatten)]
+    settings: Config,
+    /// Rows and columns of patches in training, from which rotations are extended.
+    trained_grid: [u32; 2],
+}
+
+impl Description {
+    /// Of a planned network.
+    pub fn of(plan: &Plan) -> Self {
+        let Grid { h, w } = plan.grid();
+        Self { settings: plan.settings.clone().in_numbers(plan.latent_channels), trained_grid: [h, w] }
+    }
+}

@@ -1,0 +1,105 @@
+//! TiTok (arXiv 2406.07550): an image becomes a sequence of N tokens that belong to no place. They
+//! go through the encoder's transformer beside the patches of the image, and through the decoder's
+//! beside mask tokens, of which it makes the patches.
+
+mod check;
+mod config;
+mod decoder;
+mod description;
+mod encoder;
+mod footprint;
+mod pixel_decoder;
+mod plan;
+mod transformer;
+
+use tch::Device;
+
+pub use config::{Config, Layout, PixelDecoder, Positions, Size};
+
+use super::tail_drop::TailDrop;
+use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
+use crate::layers::Extension;
+use crate::model;
+use crate::quantizer::QuantizerConfig;
+use crate::variables::{Component, Scope};
+use decoder::Decoder;
+use description::Description;
+use encoder::Encoder;
+use plan::Plan;
+
+impl Settings for Config {
+    fn resolved(&self) -> model::Config {
+        model::Config::OneD(self.clone().with_fixed_defaults())
+    }
+
+    fn written_out(&self, quantizer: &QuantizerConfig) -> model::Config {
+        model::Config::OneD(self.clone().in_numbers(quantizer.settings().natural_width()))
+    }
+
+    fn components_of(&self, key: &str) -> &'static [Component] {
+        match key {
+            "decoder_size" | "decoder_width" | "decoder_depth" | "decoder_heads" | "pixel_decoder"
+            | "tail_drop" => &[Component::Decoder],
+            "checkpoint_blocks" => &[],
+            _ => &[Component::Encoder, Component::Decoder],
+        }
+    }
+
+    fn plan(
+        &self,
+        quantizer: &QuantizerConfig,
+        image: ImageSize,
+    ) -> Result<Box<dyn model::Plan>, ModelError> {
+        Ok(Box::new(Plan::new(self, quantizer, image)?))
+    }
+
+    fn extension(&self) -> Option<Extension> {
+        (self.positions == Positions::Rope).then_some(self.extension)
+    }
+
+    fn with_extension(&self, extension: Extension) -> Option<model::Config> {
+        let config = Self { extension, ..self.clone() };
+        (self.positions == Positions::Rope).then_some(model::Config::OneD(config))
+    }
+
+    fn tail_drop(&self) -> Option<&TailDrop> {
+        self.tail_drop.as_ref()
+    }
+}
+
+impl model::Plan for Plan {
+    fn shape(&self) -> TokenShape {
+        TokenShape::Sequence { n: self.tokens() as u32 }
+    }
+
+    fn side_multiple(&self) -> i64 {
+        self.settings.patch
+    }
+
+    fn only_size(&self) -> Option<ImageSize> {
+        self.only_size()
+    }
+
+    fn latent_channels(&self) -> i64 {
+        self.latent_channels
+    }
+
+    fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
+        Box::new(Encoder::new(scope, self))
+    }
+
+    fn decoder(&self, scope: &Scope) -> Box<dyn model::Decoder> {
+        Box::new(Decoder::new(scope, self))
+    }
+
+    fn footprint(&self, device: Device) -> Footprint {
+        footprint::of(self, device)
+    }
+
+    fn description(&self) -> Result<serde_json::Value, ModelError> {
+        serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The plan of the network: the checked settings, with every number worked out.
+
+use super::check::check;
+use super::config::{Config, Layout, PixelDecoder, Positions, Sizes};
+use crate::layers::RotationSettings;
+use crate::model::{ImageSize, ModelError};
+use crate::quantizer::QuantizerConfig;
+use pixtok_tokens::Grid;
+
+/// The network that checked settings make.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub settings: Config,
+    pub encoder: Sizes,
+    pub decoder: Sizes,
+    /// C, numbers in a token's latent.
+    pub latent_channels: i64,
+    /// Those of [`Layout::Legacy`].
+    pub pixel_decoder: Option<PixelDecoder>,
+    /// The planned size of images, which is the trained one.
+    pub image: ImageSize,
+}
+
+impl Plan {
+    /// Checks settings around a quantizer, for images of this size.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the settings do not fit each other.
+    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
+        let quantizer = quantizer.settings();
+        quantizer.check()?;
+        check(config, image)?;
+        let latent_channels = config.latent_channels.unwrap_or_else(|| quantizer.natural_width());
+        quantizer.check_width(latent_channels)?;
+        Ok(Self {
+            encoder: config.encoder_sizes(),
+            decoder: config.decoder_sizes(),
+            latent_channels,
+            pixel_decoder: (config.layout == Layout::Legacy)
+                .then(|| config.pixel_decoder.clone().unwrap_or_default()),
+            image,
+            settings: config.clone(),
+        })
+    }
+
+    /// N, the number of tokens.
+    pub fn tokens(&self) -> i64 {
+        self.settings.latent_tokens
+    }
+
+    /// The patches of an image of the planned size.
+    pub fn grid(&self) -> Grid {
+        let side = |pixels: u32| pixels / self.settings.patch as u32;
+        Grid { h: side(self.image.height), w: side(self.image.width) }
+    }
+
+    /// The number of these patches.
+    pub fn patches(&self) -> i64 {
+        let Grid { h, w } = self.grid();
+        i64::from(h) * i64::from(w)
+    }
+
+    /// The only size of images that learned positions allow.
+    pub fn only_size(&self) -> Option<ImageSize> {
+        (self.settings.positions == Positions::Learned).then_some(self.image)
+    }
+
+    /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
+    pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
+        (self.settings.positions == Positions::Rope).then(|| RotationSettings {
+            base: self.settings.rope_base,
+            head_dim: sizes.width / sizes.heads,
+            trained: self.grid(),
+            extension: self.settings.extension,
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! The transformer of either half: positions of the class token and the patches, blocks, and the
+//! normalisations around them.
+
+use tch::{Tensor, nn::Module};
+
+use super::config::Sizes;
+use super::plan::Plan;
+use crate::layers::{
+    AttentionNorm, Block, BlockSettings, FeedForwardKind, Linear, Norm, NormKind, Rotation, RotationSettings,
+};
+use crate::variables::{Init, Scope};
+use pixtok_torch::{Shared, recomputed};
+
+/// PyTorch's default.
+const LAYER_NORM_EPS: f64 = 1e-5;
+/// The width inside a feed-forward part, as a multiple of the width.
+const HIDDEN: i64 = 4;
+
+/// Works on a class token, the patches and the latent tokens, in this order.
+#[derive(Debug)]
+pub(super) struct Transformer {
+    class_token: Tensor,
+    positions: Positions,
+    latent_positions: Tensor,
+    norm_in: Norm,
+    blocks: Vec<Shared<Block>>,
+    norm_out: Norm,
+    /// Whether the backward pass computes the blocks again.
+    recompute: bool,
+    latents: i64,
+}
+
+#[derive(Debug)]
+enum Positions {
+    /// Of the class token and the patches, `[1 + patches, width]`.
+    Learned(Tensor),
+    Turned(RotationSettings),
+}
+
+/// Vectors that are added or take a place, `[vectors, width]`, as TiTok starts them.
+pub(super) fn vectors(path: &Scope, name: &str, count: i64, width: i64) -> Tensor {
+    path.embedding(name, [count, width], Init::Gaussian { mean: 0.0, deviation: (width as f64).powf(-0.5) })
+}
+
+/// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
+/// same spread at any width; at TiTok's widths that is the spread of TiTok's.
+pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
+    let init = Init::fan_in(from);
+    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+}
+
+impl Transformer {
+    pub fn new(path: &Scope, plan: &Plan, sizes: Sizes) -> Self {
+        let Sizes { width, depth, heads } = sizes;
+        let norm = |name: &str| Norm::new(&(path / name), NormKind::Layer, width, LAYER_NORM_EPS);
+        let settings = BlockSettings {
+            width,
+            heads,
+            hidden: HIDDEN * width,
+            norm: NormKind::Layer,
+            eps: LAYER_NORM_EPS,
+            feed_forward: FeedForwardKind::Gelu,
+            bias: true,
+            attention_norm: AttentionNorm::None,
+            layer_scale: None,
+            stochastic_depth: 0.0,
+        };
+        let block = |i: i64| Shared::new(Block::new(&(path / format!("block{i}")), &settings));
+        Self {
+            class_token: vectors(path, "class_token", 1, width),
+            positions: match plan.rotation(sizes) {
+                None => Positions::Learned(vectors(path, "positions", 1 + plan.patches(), width)),
+                Some(settings) => Positions::Turned(settings),
+            },
+            latent_positions: vectors(path, "latent_positions", plan.tokens(), width),
+            norm_in: norm("norm_in"),
+            blocks: (0..depth).map(block).collect(),
+            norm_out: norm("norm_out"),
+            recompute: plan.settings.checkpoint_blocks,
+            latents: plan.tokens(),
+        }
+    }
+
+    /// The latent tokens and the patches after all blocks, not yet normalised by
+    /// [`Transformer::norm_out`]. Of `places`, which has the patches' rows and columns, only the
+    /// size counts.
+    ///
+    /// # Shapes
+    /// `patches`: `[B, P, width]`, `latents`: `[B, N, width]`, `places`: `[B, h, w]` or `[h, w]` ->
+    /// `[B, 1 + P + N, width]`.
+    pub fn forward(&self, patches: &Tensor, latents: &Tensor, places: &Tensor) -> Tensor {
+        // Nothing reads B from a size, which a trace would keep. One token of each image has it.
+        let class = self.class_token.expand_as(&patches.slice(1, 0, 1, 1));
+        let seen = Tensor::cat(&[class, patches.shallow_clone()], 1);
+        let (seen, rotation) = match &self.positions {
+            Positions::Learned(positions) => (seen + positions, None),
+            Positions::Turned(settings) => {
+                (seen, Some(Rotation::of_grid(settings, places).padded(1, self.latents)))
+            }
+        };
+        let latents = latents + &self.latent_positions;
+        let x = self.norm_in.forward(&Tensor::cat(&[seen, latents], 1));
+        self.blocks.iter().fold(x, |x, block| {
+            if !self.recompute {
+                return block.forward(&x, rotation.as_ref(), None);
+            }
+            let rotation = rotation.as_ref().map(Rotation::shallow_clone);
+            recomputed(block, &x, move |block, x| block.forward(x, rotation.as_ref(), None))
+        })
+    }
+
+    /// The normalisation after the blocks.
+    pub fn norm_out(&self, x: &Tensor) -> Tensor {
+        self.norm_out.forward(x)
+    }
+}
