@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Value;
 
-use super::{Settings, cnn};
+use super::{Settings, cnn, pair};
 use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
@@ -16,6 +16,8 @@ pub enum Config {
     /// The convolutional autoencoder, including the variant of taming-transformers (`kind =
     /// "vqgan"`).
     Cnn(cnn::Config),
+    /// The encoder of one network and the decoder of another.
+    Pair(pair::Config),
 }
 
 impl Config {
@@ -24,7 +26,15 @@ impl Config {
     pub fn settings(&self) -> &dyn Settings {
         match self {
             Self::Cnn(config) => config,
+            Self::Pair(config) => config,
         }
+    }
+
+    /// The name in configs.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        let tagged = serde_json::to_value(self).unwrap_or_default();
+        tagged[KIND].as_str().unwrap_or_default().to_owned()
     }
 
     /// The settings with fixed defaults of absent keys written out.
@@ -49,7 +59,6 @@ pub mod written {
     ///
     /// # Errors
     /// The serializer's errors.
-    #[allow(irrefutable_let_patterns, reason = "there may be one kind alone")]
     pub fn serialize<S: Serializer>(config: &Config, serializer: S) -> Result<S::Ok, S::Error> {
         if let Config::Cnn(config) = config {
             return config.serialize(serializer);
