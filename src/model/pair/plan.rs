@@ -41,6 +41,14 @@ impl Plan {
                  give both the same latent_channels"
             )));
         }
+        let extensions = [&config.encoder, &config.decoder].map(|half| half.settings().extension());
+        if let [Some(one), Some(other)] = extensions
+            && one != other
+        {
+            return Err(ModelError::Network(format!(
+                "model.encoder.extension is {one}, and model.decoder.extension is {other}; give both the same"
+            )));
+        }
         Ok(Self { settings: config.clone(), encoder, decoder })
     }
 }
