@@ -263,3 +263,34 @@ pub(super) fn blake3_of(weights: &Tensors) -> Result<String> {
     tensors::write_to(&mut hasher, weights).context("cannot hash the weights")?;
     Ok(hasher.finalize().to_hex().to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_chosen_for_networks_that_have_some() {
+        let config = |model: &str| -> Config {
+            let text = format!("[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n[model]\n{model}\n");
+            toml::from_str(&text).unwrap()
+        };
+        let words = |model: &str, extension| extended(&config(model), extension).unwrap_err();
+        let convolutions = words("channels = 8", Extension::Ntk);
+        assert_eq!(
+            convolutions,
+            "has a network without positions that extend to other sizes (cnn); leave it out"
+        );
+        let learned = words("kind = \"vit\"\npositions = \"learned\"", Extension::Ntk);
+        assert!(learned.starts_with("has positions that do not extend so") && learned.contains("(none)"));
+
+        let vit = "kind = \"vit\"\nsize = \"S\"";
+        let pair = "kind = \"pair\"\nencoder = { channels = 8 }\ndecoder = { kind = \"vit\" }";
+        for model in [vit, pair] {
+            let before = config(model);
+            assert_eq!(before.model.settings().extension(), Some(Extension::None), "{model}");
+            assert_eq!(extended(&before, Extension::None).unwrap(), before.model, "{model}");
+            let after = extended(&before, Extension::Ntk).unwrap();
+            assert_eq!(after.settings().extension(), Some(Extension::Ntk), "{model}");
+        }
+    }
+}

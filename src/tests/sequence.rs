@@ -368,6 +368,24 @@ fn folders_for_python() {
     }
 }
 
+/// The network of its config has positions that extend.
+#[test]
+fn a_sidecar_names_the_positions_of_its_tokenizer() {
+    let scratch = tempfile::tempdir().unwrap();
+    let images = pictures(scratch.path());
+    for (model, stated) in [("kind = \"cnn\"", None), ("kind = \"vit\"\nextension = \"ntk\"", Some("ntk"))] {
+        let opened = Opened::Own(Box::new(toy(&format!("{FSQ}\n[model]\n{model}"))));
+        let out = scratch.path().join(stated.unwrap_or("none"));
+        encoded(&opened, &encoding(&images, &out, FormatKind::Npy)).unwrap();
+        let sets = TokenSet::find(&out).unwrap();
+        assert_eq!(sets[0].sidecar.positions.map(|positions| positions.to_string()).as_deref(), stated);
+        assert_eq!(
+            inspect::stated(&sets[0]).contains("positions     ntk, at sizes beyond"),
+            stated.is_some()
+        );
+    }
+}
+
 /// Readers in other languages find h and w in their usual places.
 #[test]
 fn a_sidecar_says_that_it_is_of_a_sequence() {
