@@ -258,7 +258,10 @@ mod tests {
             ("task=prior", ["task", "tokenizer"]),
             ("train.precision=fp16", ["train.precision", "bf16"]),
             ("model={kind=\"pair\",encoder={chanels=8},decoder={}}", ["model.encoder.chanels", "channels"]),
-            ("model={kind=\"pair\",encoder={},decoder={channels=\"two\"}}", ["model.decoder.channels", "two"]),
+            (
+                "model={kind=\"pair\",encoder={},decoder={channels=\"two\"}}",
+                ["model.decoder.channels", "two"],
+            ),
             ("model={kind=\"pair\",encoder={kind=\"resnet\"},decoder={}}", ["model.encoder.kind", "cnn"]),
             ("model={kind=\"pair\",encoder={}}", ["model.decoder", "missing"]),
         ] {
