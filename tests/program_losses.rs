@@ -215,10 +215,10 @@ fn a_pair_keeps_the_encoder_of_another_network() {
     let pair = |encoder: &toml::Value| {
         format!("--set=model={{kind=\"pair\",encoder={{{}}},decoder={{{}}}}}", of(encoder), of(&decoder))
     };
-    let message = refused(&scratch, &[&from[..], &[&pair(&other)]].concat());
+    let message = refused(&scratch, &[&from[..], &[pair(&other).as_str()]].concat());
     assert_words(&message, &["which were trained with other settings", "model.encoder.mid_attention"]);
 
-    scratch.train("pair", &[&from[..], &[&pair(&model)]].concat());
+    scratch.train("pair", &[&from[..], &[pair(&model).as_str()]].concat());
     let weights = |run: &str| {
         let file = fs::read(scratch.path(run).join("step-000002/model.safetensors")).unwrap();
         pixtok_torch::tensors::from_bytes(&file).unwrap()

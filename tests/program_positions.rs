@@ -61,7 +61,7 @@ fn positions_go_from_the_flag_to_the_tokens_and_back() {
     refused(&output, 2, &["set.positions was \"interpolate\" and is \"ntk\""]);
 
     // Tokens are decoded with the positions with which they were made.
-    for (out, args) in [("unsaid", &[][..]), ("said", &["--positions", "interpolate"])] {
+    for (out, args) in [("unsaid", &[][..]), ("said", &["--positions", "interpolate"][..])] {
         let (tokens, images) = (path("other"), path(out));
         let output =
             run(&scratch, "decode", "run", &[&["--tokens", &tokens, "--out", &images][..], args].concat());
