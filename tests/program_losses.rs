@@ -195,3 +195,37 @@ fn frozen_parts_come_from_another_run() {
     );
     assert_words(&message, &["train.freeze", "nothing is left to train"]);
 }
+
+#[test]
+fn a_pair_keeps_the_encoder_of_another_network() {
+    let scratch = Scratch::new();
+    scratch.train("old", &["--set=train.steps=2"]);
+    let old = scratch.path("old");
+    let frozen = "--set=train.freeze=[\"encoder\",\"quantizer\"]";
+    let from = ["--init-from", old.to_str().unwrap(), frozen, "--set=train.steps=2"];
+    let text = fs::read_to_string(old.join("config.toml")).unwrap();
+    let model = text.parse::<toml::Table>().unwrap()["model"].clone();
+    let of = |table: &toml::Value| {
+        let keys = table.as_table().unwrap().iter().map(|(key, value)| format!("{key} = {value}"));
+        keys.collect::<Vec<_>>().join(", ")
+    };
+    let (mut other, mut decoder) = (model.clone(), model.clone());
+    other.as_table_mut().unwrap().insert("mid_attention".into(), true.into());
+    decoder.as_table_mut().unwrap().insert("res_blocks".into(), 2.into());
+    let pair = |encoder: &toml::Value| {
+        format!("--set=model={{kind=\"pair\",encoder={{{}}},decoder={{{}}}}}", of(encoder), of(&decoder))
+    };
+    let message = refused(&scratch, &[&from[..], &[pair(&other).as_str()]].concat());
+    assert_words(&message, &["which were trained with other settings", "model.encoder.mid_attention"]);
+
+    scratch.train("pair", &[&from[..], &[pair(&model).as_str()]].concat());
+    let weights = |run: &str| {
+        let file = fs::read(scratch.path(run).join("step-000002/model.safetensors")).unwrap();
+        pixtok_torch::tensors::from_bytes(&file).unwrap()
+    };
+    let (before, after) = (weights("old"), weights("pair"));
+    let kept: Vec<&String> = before.keys().filter(|name| name.starts_with("encoder.")).collect();
+    assert!(kept.len() > 10 && kept.iter().all(|name| before[*name] == after[*name]), "{kept:?}");
+    assert!(after.keys().any(|name| name.starts_with("decoder.stage0.res1.")), "{:?}", after.keys());
+    scratch.resume("pair", &["--set=train.steps=3"]);
+}

@@ -25,6 +25,7 @@ pub use tokens::{
 
 use crate::checkpoint::Which;
 use crate::evaluate::Metric;
+use crate::layers::Extension;
 use crate::sweep::WORK_COMMAND;
 use crate::train::Weights;
 use pixtok_torch::{DeviceChoice, Precision};
@@ -278,6 +279,17 @@ pub struct ModelArgs {
     pub compute: ComputeArgs,
 }
 
+/// Arguments of the commands that pass images or tokens through a trained tokenizer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct PositionsArgs {
+    /// Positions at sizes beyond the trained one: none, interpolate or ntk [default: the config's]
+    ///
+    /// For networks with rotary or learned positions. none: they count on. interpolate: they are
+    /// scaled down to the trained range. ntk: the base of the rotation is raised instead.
+    #[arg(long, value_name = "HOW", help_heading = WEIGHTS, hide_short_help = true)]
+    pub positions: Option<Extension>,
+}
+
 /// Arguments that choose what is measured.
 #[derive(Debug, Clone, Args)]
 pub struct MeasureArgs {
@@ -362,6 +374,9 @@ pub struct EvalArgs {
     /// They go to originals/ and reconstructions/ in this folder.
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub pictures: Option<PathBuf>,
+    /// Positions at other sizes.
+    #[command(flatten)]
+    pub positions: PositionsArgs,
     /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -441,7 +456,8 @@ pub struct ReconstructArgs {
     pub tokenizer: PathBuf,
     /// An image or a folder of images, each used at full size
     ///
-    /// Borders are cut to a multiple of the downsampling factor.
+    /// Borders are cut to a multiple of the downsampling factor. For a tokenizer that takes a single
+    /// size, pictures are resized and cropped to it.
     #[arg(value_name = "IMAGE_OR_FOLDER")]
     pub input: PathBuf,
     /// Folder for the reconstructions, as PNG [default: reconstructions/ in the run folder]
@@ -453,6 +469,9 @@ pub struct ReconstructArgs {
     /// Also write one picture with up to 8 originals, their reconstructions and the errors
     #[arg(long, value_name = "FILE", help_heading = OUTPUT)]
     pub sheet: Option<PathBuf>,
+    /// Positions at other sizes.
+    #[command(flatten)]
+    pub positions: PositionsArgs,
     /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ModelArgs, OUTPUT};
+use super::{ModelArgs, OUTPUT, PositionsArgs};
 
 pub(super) const EXPORT_HELP: &str = "\
 Examples:
@@ -30,6 +30,9 @@ pub struct ExportArgs {
     /// The folder to write; it must be new or empty
     #[arg(long, value_name = "DIR", help_heading = OUTPUT)]
     pub out: PathBuf,
+    /// Positions at other sizes, which the exported tokenizer keeps.
+    #[command(flatten)]
+    pub positions: PositionsArgs,
     /// Which weights, and where the exported modules are checked.
     #[command(flatten)]
     pub model: ModelArgs,

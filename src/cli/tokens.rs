@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ComputeArgs, INPUT, JOB, ModelArgs, OUTPUT, PickArgs, WEIGHTS};
+use super::{ComputeArgs, INPUT, JOB, ModelArgs, OUTPUT, PickArgs, PositionsArgs, WEIGHTS};
 use crate::checkpoint::Which;
 use crate::export::{Part, SHARD_ROWS};
+use crate::layers::Extension;
 use crate::train::Weights;
 use pixtok_base::MAX_SIDE;
 use pixtok_tokens::{Arrangement, Dtype, FormatKind, Preset, SizeTokens};
@@ -123,6 +124,9 @@ pub struct EncodeArgs {
     /// Read rows of the files back and compare them with their images' codes
     #[arg(long, help_heading = JOB)]
     pub verify: bool,
+    /// Positions at other sizes.
+    #[command(flatten)]
+    pub positions: PositionsArgs,
     /// Which weights, and how to compute.
     #[command(flatten)]
     pub model: ModelArgs,
@@ -329,6 +333,11 @@ pub struct DecodeArgs {
     /// Precision of the computation: fp32 or bf16
     #[arg(long, value_name = "TYPE", default_value = "fp32", help_heading = WEIGHTS)]
     pub precision: Precision,
+    /// Positions at sizes beyond the trained one: none, interpolate or ntk [default: the set's]
+    ///
+    /// By default those with which the tokens were made.
+    #[arg(long, value_name = "HOW", help_heading = WEIGHTS, hide_short_help = true)]
+    pub positions: Option<Extension>,
     /// Where and how to compute.
     #[command(flatten)]
     pub compute: ComputeArgs,

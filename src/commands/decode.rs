@@ -15,10 +15,10 @@ pub(super) fn run(args: DecodeArgs) -> Result<()> {
              process, or give each its own --tokens and --out"
         ));
     }
-    let DecodeArgs { checkpoint, weights, precision, .. } = args;
+    let DecodeArgs { checkpoint, weights, precision, positions, .. } = args;
     let options = DecodeOptions {
         tokenizer: args.tokenizer,
-        choice: WeightsChoice { checkpoint, weights, precision },
+        choice: WeightsChoice { checkpoint, weights, precision, positions },
         compute: args.compute.into(),
         tokens: args.tokens,
         like: args.like,

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use indicatif::DecimalBytes;
 
+use super::options::chosen;
 use super::progress::Bar;
 use super::{print, tell};
 use crate::cli::{EncodeArgs, FitChoice, IdArgs, TakeArgs};
@@ -25,7 +26,7 @@ pub(super) fn run(args: EncodeArgs) -> Result<u8> {
 }
 
 fn options(args: EncodeArgs) -> EncodeOptions {
-    let (choice, compute) = args.model.into();
+    let (choice, compute) = chosen(args.model, args.positions);
     EncodeOptions {
         tokenizer: args.tokenizer,
         choice,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::options::chosen;
 use super::{print, tell};
 use crate::cli::EvalArgs;
 use crate::inference::{self, EvaluateOptions};
@@ -32,7 +33,7 @@ pub(super) fn evaluate(options: &EvaluateOptions, world: &World) -> Result<()> {
 }
 
 fn options(args: EvalArgs) -> EvaluateOptions {
-    let (choice, compute) = args.model.into();
+    let (choice, compute) = chosen(args.model, args.positions);
     EvaluateOptions {
         tokenizer: args.tokenizer,
         choice,

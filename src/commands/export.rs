@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use indicatif::DecimalBytes;
 
+use super::options::chosen;
 use super::{print, tell};
 use crate::cli::ExportArgs;
+use crate::model::ImageSize;
 use crate::run::{DECODER, ENCODER, Run};
 
 /// Writes the folder and describes its content.
 pub(super) fn run(args: ExportArgs) -> Result<()> {
-    let ExportArgs { tokenizer, model, out } = args;
-    let (choice, compute) = model.into();
+    let ExportArgs { tokenizer, positions, model, out } = args;
+    let (choice, compute) = chosen(model, positions);
     let exporting = tell().work("exporting", None);
     let published = Run::find(&tokenizer)?.publish(choice, &compute, &out, tell())?;
     drop(exporting);
@@ -27,6 +29,9 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
         "{ENCODER} and {DECODER} give the tokenizer's own {} tokens{ties} of grey and random images",
         found.positions
     );
+    if let Some(ImageSize { height, width }) = published.only_size {
+        let _ = writeln!(text, "they take images of exactly {height}×{width} pixels, as the tokenizer does");
+    }
     text += "before you publish it: set the license in README.md, and see which folders of images README.md and config.toml name\n";
     print(&text)
 }

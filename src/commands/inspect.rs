@@ -76,6 +76,9 @@ pub(crate) fn stated(set: &TokenSet) -> String {
         &format!("{}, {books}{} codes{levels}", tokenizer.kind, tokenizer.codebook_size),
     );
     line(&mut text, "weights", &format!("blake3 {}", tokenizer.weights_blake3));
+    if let Some(positions) = sidecar.positions {
+        line(&mut text, "positions", &format!("{positions}, at sizes beyond the trained one"));
+    }
     if let Some(hash) = &tokenizer.keeps_tokens_of {
         line(
             &mut text,

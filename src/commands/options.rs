@@ -1,6 +1,6 @@
 //! Converts flags that several commands share to the library's options.
 
-use crate::cli::{ComputeArgs, MeasureArgs, ModelArgs, OutputNames, PickArgs};
+use crate::cli::{ComputeArgs, MeasureArgs, ModelArgs, OutputNames, PickArgs, PositionsArgs};
 use crate::inference::MeasureOptions;
 use crate::outputs::Naming;
 use crate::run::{Compute, ModelChoice, Pick};
@@ -13,8 +13,14 @@ impl From<ComputeArgs> for Compute {
 
 impl From<ModelArgs> for (ModelChoice, Compute) {
     fn from(ModelArgs { checkpoint, weights, precision, compute }: ModelArgs) -> Self {
-        (ModelChoice { checkpoint, weights, precision }, compute.into())
+        (ModelChoice { checkpoint, weights, precision, positions: None }, compute.into())
     }
+}
+
+/// How a tokenizer is used by the commands that choose its positions, and where.
+pub(super) fn chosen(model: ModelArgs, args: PositionsArgs) -> (ModelChoice, Compute) {
+    let (choice, compute) = model.into();
+    (ModelChoice { positions: args.positions, ..choice }, compute)
 }
 
 impl From<PickArgs> for Pick {

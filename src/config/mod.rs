@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn what_is_written_reads_back_the_same() {
         let vq = "quantizer={kind=\"vq\",codebook_size=64,codebook_update={kind=\"gradient\"}}";
-        for overrides in [&[][..], &[vq], &["data.image_size=[32, 64]", "train.ema_decay=0.99"]] {
+        let pair = "model={kind=\"pair\",encoder={channels=8},decoder={kind=\"vqgan\",channels=32}}";
+        for overrides in [&[][..], &[vq], &[pair], &["data.image_size=[32, 64]", "train.ema_decay=0.99"]] {
             let (config, _) = read(FSQ, overrides).unwrap();
             config.check().unwrap();
             assert_eq!(read(&config.to_toml().unwrap(), &[]).unwrap().0, config);
@@ -239,6 +240,9 @@ mod tests {
         let (config, notes) = read(FSQ, &["quantizer.kind=vq", "quantizer.codebook_size=64"]).unwrap();
         assert!(matches!(config.quantizer, QuantizerConfig::Vq(_)));
         assert!(notes.iter().any(|note| note.contains("levels")), "{notes:?}");
+        let pair = "model={kind=\"pair\",encoder={kind=\"vit\",patch=4},decoder={}}";
+        let (_, notes) = read(FSQ, &[pair, "model.encoder.kind=cnn"]).unwrap();
+        assert!(notes.iter().any(|note| note.contains("model.encoder.patch")), "{notes:?}");
         let error = read(FSQ, &["quantizer.kind=vq", "quantizer.codebook_sise=64"]).unwrap_err().to_string();
         assert!(error.contains("codebook_size"), "{error}");
     }
@@ -254,6 +258,13 @@ mod tests {
             ("optimizer.schedule={kind=\"constant\", final_factor=0.1}", ["final_factor", "warmup_steps"]),
             ("task=prior", ["task", "tokenizer"]),
             ("train.precision=fp16", ["train.precision", "bf16"]),
+            ("model={kind=\"pair\",encoder={chanels=8},decoder={}}", ["model.encoder.chanels", "channels"]),
+            (
+                "model={kind=\"pair\",encoder={},decoder={channels=\"two\"}}",
+                ["model.decoder.channels", "two"],
+            ),
+            ("model={kind=\"pair\",encoder={kind=\"resnet\"},decoder={}}", ["model.encoder.kind", "cnn"]),
+            ("model={kind=\"pair\",encoder={}}", ["model.decoder", "missing"]),
         ] {
             let error = read(FSQ, &[set]).unwrap_err().to_string();
             assert!(parts.iter().all(|part| error.contains(part)), "{set}: {error}");

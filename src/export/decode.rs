@@ -25,8 +25,8 @@ use pixtok_tokens::{Generated, Row, Shard, SideFiles, Sidecar, StatedGrid, Token
 pub struct DecodeOptions {
     /// The tokenizer that made the tokens.
     pub tokenizer: PathBuf,
-    /// How the tokenizer is used. Weights that the user doesn't name are those that made the
-    /// tokens.
+    /// How the tokenizer is used. Weights and positions that the user doesn't name are those that
+    /// made the tokens.
     pub choice: WeightsChoice,
     /// Where and how to compute.
     pub compute: Compute,
@@ -57,9 +57,9 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let input = Input::find(options)?;
     let device = options.compute.start(tell)?;
     let choice = match input.sidecar() {
-        Some(Sidecar { tokenizer, made_by, .. }) => {
-            let maker = options.choice.maker(&options.tokenizer, tokenizer, made_by.as_ref(), tell)?;
-            options.choice.or_of(maker)
+        Some(Sidecar { tokenizer, made_by, positions, .. }) => {
+            let choice = options.choice.with_positions_of(*positions);
+            choice.or_of(choice.maker(&options.tokenizer, tokenizer, made_by.as_ref(), tell)?)
         }
         None => options.choice.or_of(None),
     };

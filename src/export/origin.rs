@@ -215,6 +215,7 @@ fn agree(first: &TokenSet, other: &TokenSet, parts: bool) -> Result<(), ExportEr
     let facts = [
         ("format", a.format == b.format, alike),
         ("tokenizer", a.tokenizer.agrees_with(&b.tokenizer), alike),
+        ("the positions of their tokenizer (--positions)", a.positions == b.positions, alike),
         ("dtype", a.dtype == b.dtype, alike),
         ("vocabulary", a.vocabulary == b.vocabulary, alike),
         ("specials", a.specials == b.specials, alike),

@@ -160,6 +160,9 @@ fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config>
             )
             .into());
         }
+        if let Some(only) = opened.only_size().filter(|only| only.height != side || only.width != side) {
+            return Err(of_one_size(&format!("--image-size is {side}"), only));
+        }
         if side % multiple != 0 {
             let below = (side / multiple).max(1) * multiple;
             return Err(Misuse(format!(
@@ -239,7 +242,18 @@ fn stated_grid(options: &EncodeOptions, opened: &Opened, data: &data::Config) ->
         )
         .into());
     }
+    if let Some(only) = opened.only_size() {
+        return Err(of_one_size("--fit whole keeps the shape of each picture", only));
+    }
     Ok(StatedGrid { h: None, w: None, ..same })
+}
+
+/// The error that a flag asks for images of other sizes than the only one.
+fn of_one_size(flag: &str, ImageSize { height, width }: ImageSize) -> anyhow::Error {
+    Misuse(format!(
+        "{flag}, and this tokenizer takes images of exactly {height}×{width} pixels; leave it out"
+    ))
+    .into()
 }
 
 fn sidecar(
@@ -264,6 +278,7 @@ fn sidecar(
         format: options.format,
         tokenizer: opened.stated(options.ids.digits, coder.numbers(), coder.arrangement)?,
         made_by: opened.made_by(&options.tokenizer),
+        positions: opened.stated_positions(),
         dtype: dtype(options, largest)?,
         order: "row-major".into(),
         grid: stated_grid,

@@ -8,6 +8,7 @@ use super::evaluation::{choose, protocol};
 use crate::codec::Adapter;
 use crate::config::{Config, read_toml, shipped};
 use crate::evaluate::EvaluateError;
+use crate::model::ImageSize;
 use crate::outputs::{Naming, is_inside, make_empty, png_of, refuse_clashes, write_png};
 use crate::run::{CONFIG, Pick, Run, Tell, adapter, tell_omitted};
 use crate::train::TrainError;
@@ -75,6 +76,7 @@ pub fn prepare(options: &PrepareOptions, tell: Tell) -> Result<String> {
             Misuse(format!("{path} has no images of its own; give a folder with --data"))
         })?;
     tell_omitted([&dataset], tell);
+    recipe.check_fit(options)?;
     let data = recipe.data(options.fit);
     let prepare = Prepare::new(&data, recipe.fit(options.fit)?);
     let places = dataset.evaluated(bound).collect();
@@ -165,6 +167,26 @@ impl Recipe {
             Self::Adapter(adapter) => adapter.side_multiple(),
         };
         u32::try_from(factor).context("the downsampling is too large")
+    }
+
+    /// Refuses originals of any size for a tokenizer that takes a single one.
+    fn check_fit(&self, options: &PrepareOptions) -> Result<()> {
+        let flag = match options.fit {
+            OriginalFit::Centre => return Ok(()),
+            OriginalFit::Whole => "whole",
+            OriginalFit::Scaled => "scaled",
+        };
+        let only = match self {
+            Self::Config(config) => config.plan()?.only_size(),
+            Self::Adapter(_) => None,
+        };
+        let Some(ImageSize { height, width }) = only else { return Ok(()) };
+        Err(Misuse(format!(
+            "--fit {flag} keeps the shape of each picture, and {} takes images of exactly {height}×{width} pixels; \
+             give --fit centre",
+            options.recipe.display()
+        ))
+        .into())
     }
 
     fn fit(&self, fit: OriginalFit) -> Result<Fit> {

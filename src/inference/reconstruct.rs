@@ -10,7 +10,7 @@ use crate::batches::{picture_of, tensor_of};
 use crate::codec::{Codec, Own};
 use crate::evaluate::EvaluateError;
 use crate::metrics::mean_psnr;
-use crate::model::size_of;
+use crate::model::{ImageSize, size_of};
 use crate::outputs::{Naming, caption, comparison, png_of, refuse_clashes, write_png};
 use crate::run::{Compute, ModelChoice, Run, Tell};
 use crate::world::World;
@@ -87,7 +87,9 @@ pub fn reconstruct(options: &ReconstructOptions, world: &World, tell: Tell) -> R
     let trained = run.open(options.choice, device, tell.once(world))?;
     let codec = trained.codec();
     let factor = trained.tokenizer.side_multiple() as u32;
-    let prepare = Prepare::new(&trained.config.data, Fit::Cut { factor });
+    let only_size = trained.tokenizer.only_size();
+    let fit = if only_size.is_some() { Fit::Centre } else { Fit::Cut { factor } };
+    let prepare = Prepare::new(&trained.config.data, fit);
     let shown = SHEET_PICTURES.min(tasks.len());
     let (mut captions, mut originals, mut reconstructions) = (vec![], vec![], vec![]);
     let (mut written, mut cut) = (0, 0);
@@ -137,9 +139,15 @@ pub fn reconstruct(options: &ReconstructOptions, world: &World, tell: Tell) -> R
     let mut words = words(world, written, total, &out);
     if cut > 0 {
         let own = if world.size() > 1 { " of this process" } else { "" };
+        let (how, flag) = match only_size {
+            Some(ImageSize { height, width }) => {
+                (format!("resized and cropped to {height}×{width} pixels, the only size that it takes"), "")
+            }
+            None => (format!("cut at their borders to multiples of {factor} pixels"), " --fit whole"),
+        };
         tell.once(world).note(&format!(
-            "{cut} of {written}{own} were cut at their borders to multiples of {factor} pixels; for `pixtok \
-             eval`, `pixtok prepare {} --data FOLDER --fit whole --out DIR` writes the originals so",
+            "{cut} of {written}{own} were {how}; for `pixtok eval`, `pixtok prepare {} --data FOLDER{flag} --out \
+             DIR` writes the originals so",
             options.tokenizer.display()
         ));
     }

@@ -12,6 +12,16 @@ pub struct Footprint {
 }
 
 impl Footprint {
+    /// Of a network with one half of this network and one of `other`, whose halves keep about the
+    /// same each.
+    #[must_use]
+    pub fn half_with(self, other: Self) -> Self {
+        Self {
+            saved_per_image: (self.saved_per_image + other.saved_per_image) / 2,
+            saved_in_float_per_image: (self.saved_in_float_per_image + other.saved_in_float_per_image) / 2,
+        }
+    }
+
     /// The bytes of a micro-batch of `images`, with `bytes_per_number` in the training's precision.
     #[must_use]
     pub fn activation_bytes(&self, images: i64, bytes_per_number: i64) -> i64 {

@@ -6,7 +6,7 @@ use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize, Serializer};
 use toml::Value;
 
-use super::{Settings, cnn, magvit2, one_d, vit};
+use super::{Settings, cnn, magvit2, one_d, pair, vit};
 use crate::toml_value::Node;
 
 /// The settings of encoder and decoder. In the config, `kind` names the network; absent: `cnn`.
@@ -22,6 +22,8 @@ pub enum Config {
     Vit(vit::Config),
     /// A transformer to a sequence of tokens and back (TiTok).
     OneD(one_d::Config),
+    /// The encoder of one network and the decoder of another.
+    Pair(pair::Config),
 }
 
 impl Config {
@@ -33,7 +35,15 @@ impl Config {
             Self::Magvit2(config) => config,
             Self::Vit(config) => config,
             Self::OneD(config) => config,
+            Self::Pair(config) => config,
         }
+    }
+
+    /// The name in configs.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        let tagged = serde_json::to_value(self).unwrap_or_default();
+        tagged[KIND].as_str().unwrap_or_default().to_owned()
     }
 
     /// The settings with fixed defaults of absent keys written out.

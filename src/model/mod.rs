@@ -11,6 +11,7 @@ mod kind;
 mod layout;
 pub mod magvit2;
 pub mod one_d;
+pub mod pair;
 pub mod vit;
 
 use std::fmt::Debug;
@@ -19,9 +20,11 @@ use tch::{Device, Kind, Tensor};
 
 pub use footprint::Footprint;
 pub use kind::{Config, written};
+pub use pair::comparable;
 pub use pixtok_images::data::ImageSize;
 pub use pixtok_tokens::TokenShape;
 
+use crate::layers::Extension;
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError};
 use crate::variables::{Component, Scope, Variables};
 use pixtok_base::{Class, Classified};
@@ -56,6 +59,12 @@ pub trait Encoder: Debug + Send {
 
     /// Height and width of the images must be multiples of this number of pixels.
     fn side_multiple(&self) -> i64;
+
+    /// The only size of images that it takes; `None` if it takes all whose sides are multiples of
+    /// [`Encoder::side_multiple`].
+    fn only_size(&self) -> Option<ImageSize> {
+        None
+    }
 
     /// The device of its weights.
     fn device(&self) -> Device;
@@ -122,9 +131,21 @@ pub trait Settings {
         None
     }
 
-    /// The components whose weights depend on the setting with this key.
+    /// The components whose weights depend on the setting with this key. Dots separate the names
+    /// of tables within the network's.
     fn components_of(&self, _key: &str) -> &'static [Component] {
         &[Component::Encoder, Component::Decoder]
+    }
+
+    /// What is done with positions at sizes beyond the trained one; `None` of a network without
+    /// positions that extend.
+    fn extension(&self) -> Option<Extension> {
+        None
+    }
+
+    /// The same network with this extension; `None` if it has no such one.
+    fn with_extension(&self, _extension: Extension) -> Option<Config> {
+        None
     }
 
     /// The network that these settings make around a quantizer, for images of this size. Builds
@@ -142,6 +163,11 @@ pub trait Plan: Debug {
 
     /// As [`Encoder::side_multiple`].
     fn side_multiple(&self) -> i64;
+
+    /// As [`Encoder::only_size`].
+    fn only_size(&self) -> Option<ImageSize> {
+        None
+    }
 
     /// C, numbers in a position's latent.
     fn latent_channels(&self) -> i64;
@@ -237,6 +263,13 @@ impl Tokenizer {
     #[must_use]
     pub fn side_multiple(&self) -> i64 {
         self.encoder.side_multiple()
+    }
+
+    /// The only size of images that it takes; `None` if it takes all multiples of
+    /// [`Tokenizer::side_multiple`].
+    #[must_use]
+    pub fn only_size(&self) -> Option<ImageSize> {
+        self.encoder.only_size()
     }
 
     /// The weight of the decoder's last layer.

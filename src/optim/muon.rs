@@ -212,6 +212,7 @@ mod tests {
             let _ = scope.conv("conv", [4, 5, 3, 3], Init::Ones);
             let _ = scope.matrix("matrix", [4, 5], Init::Ones);
             let _ = scope.touching_pixels().conv("pixels", [4, 3, 3, 3], Init::Ones);
+            let _ = scope.touching_pixels().matrix("patches", [4, 48], Init::Ones);
             let _ = scope.norm("norm", &[4, 1, 1, 1], Init::Ones);
             let _ = scope.bias("bias", 4, Init::Ones);
             let _ = scope.codebook("codebook", [4, 5], Init::Ones);

@@ -189,3 +189,31 @@ fn a_single_process_collects_what_it_keeps() {
     let norm = team.parameters.iter().find(|found| found.name == "norm").unwrap();
     assert_eq!(norm.tensor, averages["norm"]);
 }
+
+#[test]
+fn roles_not_names_divide_a_transformer_between_the_optimizers() {
+    let variables = Variables::new(Device::Cpu);
+    let (scope, init) = (variables.scope(Component::Encoder), Init::Ones);
+    let pixels = scope.touching_pixels();
+    // A matrix is one whatever its name and whichever its shape.
+    let muon = [("qkv", [12, 4]), ("out", [4, 4]), ("embedding", [16, 4]), ("head", [2, 4])];
+    for (name, shape) in muon {
+        let _ = scope.matrix(name, shape, init);
+    }
+    let _ = pixels.matrix("patches", [4, 48], init);
+    let _ = pixels.bias("patches.bias", 4, init);
+    for (name, vectors) in [("positions", 35), ("registers", 2), ("weight", 5)] {
+        let _ = scope.embedding(name, [vectors, 4], init);
+    }
+    let _ = scope.norm("norm", &[4], init);
+    let _ = scope.norm("scale1", &[4], init);
+    let config = Config { muon: Some(muon::Config::default()), ..adamw() };
+    let state = Optimizer::new(&config, variables.entries(), Sharing::WHOLE).state();
+    let with = |ending: &str| -> Vec<String> {
+        state.own().keys().filter_map(|name| Some(name.strip_suffix(ending)?.to_owned())).collect()
+    };
+    let named = |names: &[&str]| names.iter().map(|name| format!("encoder.{name}")).collect::<Vec<_>>();
+    assert_eq!(with(".momentum_buffer"), named(&["embedding", "head", "out", "qkv"]));
+    let adamw = ["norm", "patches.bias", "patches", "positions", "registers", "scale1", "weight"];
+    assert_eq!(with(".exp_avg"), named(&adamw));
+}

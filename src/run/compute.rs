@@ -9,6 +9,7 @@ use tch::Device;
 use super::libtorch::libtorch_version;
 use super::{Tell, as_text};
 use crate::checkpoint::Which;
+use crate::layers::Extension;
 use crate::train::Weights;
 use crate::world::World;
 use pixtok_base::Misuse;
@@ -39,6 +40,9 @@ pub struct ModelChoice {
     pub weights: Weights,
     /// The precision of encoder and decoder.
     pub precision: Precision,
+    /// What is done with positions at sizes beyond the trained one; absent: what the config says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<Extension>,
 }
 
 impl Compute {
@@ -112,7 +116,7 @@ fn threads_of_quota() -> Option<i32> {
 impl Default for ModelChoice {
     /// The raw weights of the last checkpoint in float32.
     fn default() -> Self {
-        Self { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32 }
+        Self { checkpoint: Which::Last, weights: Weights::Raw, precision: Precision::Fp32, positions: None }
     }
 }
 

@@ -71,8 +71,11 @@ fn rate(config: &Config, networks: &Networks) -> Result<String> {
     let (height, width) = config.image_size();
     let shape = tokenizer.shape(config.data.image_size)?;
     let bits = tokenizer.codebook().bits_per_token();
+    let only = tokenizer.only_size().map_or_else(String::new, |ImageSize { height, width }| {
+        format!("; it takes images of exactly {height}x{width} pixels")
+    });
     Ok(format!(
-        "tokens      {}{bits:.3} bits per token, {:.4} bits per pixel",
+        "tokens      {}{bits:.3} bits per token, {:.4} bits per pixel{only}",
         pixels(config.data.image_size, shape),
         bits * shape.positions() as f64 / (height * width) as f64
     ))

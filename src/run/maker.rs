@@ -7,8 +7,9 @@ use anyhow::Result;
 use super::trained::blake3_of;
 use super::{ModelChoice, Run, Tell};
 use crate::checkpoint::{RunFolder, Which};
+use crate::layers::Extension;
 use crate::train::Weights;
-use pixtok_tokens::{MadeBy, StatedTokenizer, StatedWeights};
+use pixtok_tokens::{MadeBy, StatedPositions, StatedTokenizer, StatedWeights};
 use pixtok_torch::Precision;
 
 /// Which weights to use, as far as the user says.
@@ -20,6 +21,8 @@ pub struct WeightsChoice {
     pub weights: Option<Weights>,
     /// The precision of encoder and decoder.
     pub precision: Precision,
+    /// What is done with positions at sizes beyond the trained one.
+    pub positions: Option<Extension>,
 }
 
 impl WeightsChoice {
@@ -33,15 +36,18 @@ impl WeightsChoice {
     /// where the user says nothing.
     #[must_use]
     pub fn or_of(&self, maker: Option<(u64, Weights)>) -> ModelChoice {
-        let Self { checkpoint, weights, precision } = *self;
-        match maker {
-            Some((step, weights)) => ModelChoice { checkpoint: Which::Step(step), weights, precision },
-            None => ModelChoice {
-                checkpoint: checkpoint.unwrap_or_default(),
-                weights: weights.unwrap_or_default(),
-                precision,
-            },
-        }
+        let Self { checkpoint, weights, precision, positions } = *self;
+        let (checkpoint, weights) = match maker {
+            Some((step, weights)) => (Which::Step(step), weights),
+            None => (checkpoint.unwrap_or_default(), weights.unwrap_or_default()),
+        };
+        ModelChoice { checkpoint, weights, precision, positions }
+    }
+
+    /// The choice with the positions with which a set was encoded, unless the user says otherwise.
+    #[must_use]
+    pub fn with_positions_of(self, stated: Option<StatedPositions>) -> Self {
+        Self { positions: self.positions.or(stated.map(extension)), ..self }
     }
 
     /// The weights of the run at `path` that made the tokens of `tokenizer`, as far as the user
@@ -86,7 +92,7 @@ impl WeightsChoice {
         tokenizer: &StatedTokenizer,
         made_by: Option<&MadeBy>,
     ) -> Option<(u64, Weights)> {
-        let open = Self { checkpoint: None, weights: None, precision: Precision::Fp32 };
+        let open = Self { checkpoint: None, weights: None, precision: Precision::Fp32, positions: None };
         open.maker(path, tokenizer, made_by, Tell::to(&|_| ())).ok()?
     }
 
@@ -122,6 +128,23 @@ pub(super) fn stated(weights: Weights) -> StatedWeights {
     match weights {
         Weights::Raw => StatedWeights::Raw,
         Weights::Ema => StatedWeights::Ema,
+    }
+}
+
+/// Positions as a sidecar names them.
+pub(super) fn stated_positions(extension: Extension) -> StatedPositions {
+    match extension {
+        Extension::None => StatedPositions::None,
+        Extension::Interpolate => StatedPositions::Interpolate,
+        Extension::Ntk => StatedPositions::Ntk,
+    }
+}
+
+fn extension(stated: StatedPositions) -> Extension {
+    match stated {
+        StatedPositions::None => Extension::None,
+        StatedPositions::Interpolate => Extension::Interpolate,
+        StatedPositions::Ntk => Extension::Ntk,
     }
 }
 
@@ -183,7 +206,10 @@ mod tests {
         fs::write(path.join("config.toml"), "").unwrap();
         let said = Mutex::new(vec![]);
         let sink = |text: &str| said.lock().unwrap().push(text.to_owned());
-        let choice = |checkpoint, weights| WeightsChoice { checkpoint, weights, precision: Precision::Fp32 };
+        let choice = |checkpoint, weights| {
+            let precision = Precision::Fp32;
+            WeightsChoice { checkpoint, weights, precision, positions: None }
+        };
         let open = choice(None, None);
         let find = |choice: WeightsChoice, value: f32, made_by: Option<(u64, StatedWeights)>| {
             let made_by = made_by.map(|(step, weights)| MadeBy { run: "else".into(), step, weights });
@@ -219,5 +245,18 @@ mod tests {
         assert!(said.lock().unwrap().is_empty());
         assert_eq!(find(open, 2.0, None), (Which::Step(10), ema));
         assert!(said.lock().unwrap()[0].starts_with("passed over step-000030: "), "{said:?}");
+    }
+
+    #[test]
+    fn positions_are_those_of_the_set_unless_the_user_says_otherwise() {
+        let open =
+            WeightsChoice { checkpoint: None, weights: None, precision: Precision::Fp32, positions: None };
+        let given = WeightsChoice { positions: Some(Extension::None), ..open };
+        for extension in [Extension::None, Extension::Interpolate, Extension::Ntk] {
+            let stated = Some(stated_positions(extension));
+            assert_eq!(open.with_positions_of(stated).or_of(None).positions, Some(extension));
+            assert_eq!(given.with_positions_of(stated).or_of(None).positions, Some(Extension::None));
+        }
+        assert_eq!(open.with_positions_of(None).or_of(None).positions, None);
     }
 }

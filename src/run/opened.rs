@@ -15,8 +15,8 @@ use crate::quantizer::digits::MixedRadix;
 use crate::train::Weights;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
-use pixtok_images::data::{self, ImageFolder};
-use pixtok_tokens::{Arrangement, MadeBy, StatedTokenizer};
+use pixtok_images::data::{self, ImageFolder, ImageSize};
+use pixtok_tokens::{Arrangement, MadeBy, StatedPositions, StatedTokenizer};
 
 /// The number of runs in a folder that a message names.
 const RUNS_SHOWN: usize = 12;
@@ -51,6 +51,7 @@ impl Found {
                 ))
                 .into());
             }
+            refuse_positions(choice, path)?;
             let pair = TorchScript::load(adapter(path)?, path, device)?;
             return Ok(Self::Tokenizer(Opened::Foreign(Box::new(pair))));
         }
@@ -89,6 +90,7 @@ impl Found {
             return Err(nothing(format!("{words} {}", path.join(first).display())).into());
         }
         ImageFolder::open_with_outputs(path).map_err(|error| nothing(error.to_string()))?;
+        refuse_positions(choice, path)?;
         Ok(Self::Reconstructions(path.to_owned()))
     }
 
@@ -109,6 +111,17 @@ impl Found {
             _ => None,
         }
     }
+}
+
+/// Refuses positions for anything but a network of pixtok's.
+fn refuse_positions(choice: ModelChoice, path: &Path) -> Result<()> {
+    let Some(extension) = choice.positions else { return Ok(()) };
+    Err(Misuse(format!(
+        "--positions is {extension}, and {} is no run or model folder of pixtok's, whose networks have such a \
+         setting; leave it out",
+        path.display()
+    ))
+    .into())
 }
 
 /// The names of the runs directly inside a folder, sorted.
@@ -232,6 +245,26 @@ impl Opened {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let run = real.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         Some(MadeBy { run, step, weights: maker::stated(weights) })
+    }
+
+    /// The only size of images that it takes; `None` if it takes all multiples of
+    /// [`Opened::side_multiple`].
+    #[must_use]
+    pub fn only_size(&self) -> Option<ImageSize> {
+        match self {
+            Self::Own(trained) => trained.tokenizer.only_size(),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// How a sidecar names what is done with positions at sizes beyond the trained one; `None` of a
+    /// network without positions that extend.
+    #[must_use]
+    pub fn stated_positions(&self) -> Option<StatedPositions> {
+        match self {
+            Self::Own(trained) => trained.extension().map(maker::stated_positions),
+            Self::Foreign(_) => None,
+        }
     }
 
     /// The hash of its weights.

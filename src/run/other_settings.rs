@@ -5,22 +5,29 @@ use anyhow::Result;
 use toml::Value;
 
 use crate::config::{Config, KeyPath, known};
+use crate::model::comparable;
 use crate::variables::Component;
 
 /// Names the settings that differ between `config` and `earlier` and change what the weights of the
 /// components in `taken` mean: the components' own settings, and the image size. `None` if there is
 /// no difference.
 pub(super) fn words(config: &Config, earlier: &Config, taken: &[Component]) -> Result<Option<String>> {
-    named(config, earlier, |path| path.is(known::DATA_IMAGE_SIZE) || shapes(config, path, taken))
+    named([config, earlier], taken, |path| path.is(known::DATA_IMAGE_SIZE))
 }
 
 /// The same as [`words`], without the image size.
 pub(super) fn of_parts(config: &Config, earlier: &Config, parts: &[Component]) -> Result<Option<String>> {
-    named(config, earlier, |path| shapes(config, path, parts))
+    named([config, earlier], parts, |_| false)
 }
 
-fn named(config: &Config, earlier: &Config, wanted: impl Fn(&KeyPath) -> bool) -> Result<Option<String>> {
-    let changes = written_out(config).changes(&written_out(earlier))?;
+fn named(
+    configs: [&Config; 2],
+    parts: &[Component],
+    besides: impl Fn(&KeyPath) -> bool,
+) -> Result<Option<String>> {
+    let [config, earlier] = written_out(configs);
+    let changes = config.changes(&earlier)?;
+    let wanted = |path: &KeyPath| besides(path) || shapes(&config, path, parts);
     let tables: Vec<KeyPath> = changes.iter().filter_map(|change| change.path.table_of_kind()).collect();
     // A different kind has different keys, so only the kind is named.
     let of_another_kind = |path: &KeyPath| {
@@ -42,8 +49,7 @@ fn is_of(config: &Config, path: &KeyPath, parts: &[Component]) -> bool {
     let own: &[Component] = if path.is_in(known::QUANTIZER) {
         &[Component::Quantizer]
     } else if path.is_in(known::MODEL) {
-        let key = path.names().get(1).map_or("", String::as_str);
-        config.model.settings().components_of(key)
+        config.model.settings().components_of(&path.names()[1..].join("."))
     } else {
         &[]
     };
@@ -56,11 +62,13 @@ fn shapes(config: &Config, path: &KeyPath, parts: &[Component]) -> bool {
     is_of(config, path, parts) && !is_budget
 }
 
-/// The config with the model's defaults written out, so that absent keys don't count as
-/// differences.
-fn written_out(config: &Config) -> Config {
-    let model = config.model.settings().written_out(&config.quantizer);
-    Config { model, ..config.clone() }
+/// The configs with the models' defaults written out, so that absent keys don't count as
+/// differences, and with equal settings in equal places.
+fn written_out(configs: [&Config; 2]) -> [Config; 2] {
+    let models = configs.map(|config| config.model.settings().written_out(&config.quantizer));
+    let [config, earlier] = configs;
+    let [of_config, of_earlier] = comparable(models);
+    [Config { model: of_config, ..config.clone() }, Config { model: of_earlier, ..earlier.clone() }]
 }
 
 #[cfg(test)]
@@ -127,6 +135,31 @@ mod tests {
         assert_eq!(said(FSQ, &now, &[Component::Encoder, Component::Quantizer]).as_deref(), Some(levels));
         let all = said(FSQ, &now, &Component::TOKENIZER).unwrap();
         assert_eq!(all, format!("model.decoder_res_blocks: 1 there, 3 here; {levels}"));
+    }
+
+    #[test]
+    fn halves_of_a_pair_are_compared_with_those_of_any_network() {
+        let single = format!("{FSQ}[model]\nchannels = 8\ndecoder_res_blocks = 2\n");
+        let pair = |encoder: &str, decoder: &str| {
+            format!("{FSQ}[model]\nkind = \"pair\"\n[model.encoder]\n{encoder}\n[model.decoder]\n{decoder}\n")
+        };
+        let kept = [Component::Encoder, Component::Quantizer];
+        let same = pair("channels = 8", "channels = 12");
+        assert_eq!(said(&single, &same, &kept), None);
+        assert_eq!(said(&same, &single, &kept), None);
+        let wider = pair("channels = 12", "channels = 8\ndecoder_res_blocks = 2");
+        let words = "model.encoder.channels: 8 there, 12 here";
+        assert_eq!(said(&single, &wider, &kept).as_deref(), Some(words));
+        assert_eq!(said(&single, &wider, &[Component::Decoder]), None);
+        // Keys of the half that is not used don't count.
+        let unused = pair("channels = 8\ndecoder_res_blocks = 5", "channels = 12");
+        assert_eq!(said(&same, &unused, &Component::TOKENIZER), None);
+        assert_eq!(
+            said(&single, &same, &[Component::Decoder]).as_deref(),
+            Some(
+                "model.decoder.channels: 8 there, 12 here; model.decoder.decoder_res_blocks: 2 there, 1 here"
+            )
+        );
     }
 
     #[test]

@@ -13,17 +13,19 @@ use super::{ModelChoice, Tell};
 use crate::checkpoint::{RunFolder, ValidationImages, Which, copy_into};
 use crate::codec::Own;
 use crate::config::{Config, RunChange};
-use crate::model::{ImageSize, TokenShape, Tokenizer};
+use crate::layers::Extension;
+use crate::model::{self, ImageSize, TokenShape, Tokenizer};
 use crate::tasks::tokenizer::State;
 use crate::train::Weights;
 use crate::variables::{Component, Variables};
+use pixtok_base::Misuse;
 use pixtok_images::data::Fingerprint;
 use pixtok_tokens::Grid;
 use pixtok_torch::tensors::{self, Tensors};
 
 /// A trained tokenizer.
 pub struct Trained {
-    /// The config that it was trained with.
+    /// The config that it was trained with, apart from positions that were chosen for it.
     pub config: Config,
     /// The networks, without gradients.
     pub tokenizer: Tokenizer,
@@ -62,7 +64,8 @@ impl Run {
     /// outdated settings, which no new training should use.
     ///
     /// # Errors
-    /// When there is no such checkpoint, it is damaged, or its weights do not fit the config.
+    /// When there is no such checkpoint, it is damaged, or its weights do not fit the config; when
+    /// its network has no such positions as are chosen.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
         let build = |config: &Config, store: &Variables| {
             Tokenizer::new(store, config.model.settings(), &config.quantizer, config.data.image_size)
@@ -70,7 +73,7 @@ impl Run {
         let path = self.path();
         let store = Variables::new(device);
         if let Some(weights) = self.model()? {
-            let config = self.config()?;
+            let config = self.config_with(choice.positions)?;
             let tokenizer = build(&config, &store)?;
             let file = path.join(MODEL).display().to_string();
             copy_into(&store.tensors(), &weights, &file)?;
@@ -92,7 +95,7 @@ impl Run {
         }
         let folder = self.folder();
         let step = folder.select(choice.checkpoint)?;
-        let config = self.config()?;
+        let config = self.config_with(choice.positions)?;
         let saved = folder.load_model(step, choice.weights == Weights::Ema)?;
         let tokenizer = build(&config, &store)?;
         copy_into(&store.tensors(), &saved.weights, "the checkpoint's model")?;
@@ -116,6 +119,32 @@ impl Run {
             store,
         })
     }
+
+    /// The config, with these positions if some are chosen.
+    fn config_with(&self, positions: Option<Extension>) -> Result<Config> {
+        let config = self.config()?;
+        let Some(extension) = positions else { return Ok(config) };
+        let model = extended(&config, extension).map_err(|reason| {
+            Misuse(format!("--positions is {extension}, and {} {reason}", self.path().display()))
+        })?;
+        let config = Config { model, ..config };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+/// The network of a config with this extension of its positions, or what keeps it from having one.
+fn extended(config: &Config, extension: Extension) -> Result<model::Config, String> {
+    let settings = config.model.settings();
+    settings.with_extension(extension).ok_or_else(|| match settings.extension() {
+        None => format!(
+            "has a network without positions that extend to other sizes ({}); leave it out",
+            config.model.kind()
+        ),
+        Some(own) => {
+            format!("has positions that do not extend so; leave it out for those of its config ({own})")
+        }
+    })
 }
 
 /// The size of the piece of an image that each token of a grid is for.
@@ -193,6 +222,13 @@ impl Trained {
         Ok(self.shape()?.grid().map(|grid| piece(self.config.data.image_size, grid)))
     }
 
+    /// What is done with positions at sizes beyond the trained one; `None` of a network without
+    /// positions that extend.
+    #[must_use]
+    pub fn extension(&self) -> Option<Extension> {
+        self.config.model.settings().extension()
+    }
+
     /// Describes which weights these are.
     #[must_use]
     pub fn weights(&self) -> String {
@@ -226,4 +262,35 @@ pub(super) fn blake3_of(weights: &Tensors) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     tensors::write_to(&mut hasher, weights).context("cannot hash the weights")?;
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_are_chosen_for_networks_that_have_some() {
+        let config = |model: &str| -> Config {
+            let text = format!("[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n[model]\n{model}\n");
+            toml::from_str(&text).unwrap()
+        };
+        let words = |model: &str, extension| extended(&config(model), extension).unwrap_err();
+        let convolutions = words("channels = 8", Extension::Ntk);
+        assert_eq!(
+            convolutions,
+            "has a network without positions that extend to other sizes (cnn); leave it out"
+        );
+        let learned = words("kind = \"vit\"\npositions = \"learned\"", Extension::Ntk);
+        assert!(learned.starts_with("has positions that do not extend so") && learned.contains("(none)"));
+
+        let vit = "kind = \"vit\"\nsize = \"S\"";
+        let pair = "kind = \"pair\"\nencoder = { channels = 8 }\ndecoder = { kind = \"vit\" }";
+        for model in [vit, pair] {
+            let before = config(model);
+            assert_eq!(before.model.settings().extension(), Some(Extension::None), "{model}");
+            assert_eq!(extended(&before, Extension::None).unwrap(), before.model, "{model}");
+            let after = extended(&before, Extension::Ntk).unwrap();
+            assert_eq!(after.settings().extension(), Some(Extension::Ntk), "{model}");
+        }
+    }
 }

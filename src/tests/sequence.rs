@@ -27,7 +27,7 @@ use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Dataset, Split};
 use pixtok_images::picture::{DecodeOptions as PictureOptions, Picture, read};
-use pixtok_tokens::{Axes, FormatKind, Grid, TokenSet};
+use pixtok_tokens::{Axes, FormatKind, Grid, Preset, TokenSet};
 use pixtok_torch::{DeviceChoice, Precision, no_grad};
 
 /// Of its images.
@@ -67,6 +67,10 @@ impl Encoder for Linear {
     /// Nothing takes it for a promise that images of other sizes work.
     fn side_multiple(&self) -> i64 {
         4
+    }
+
+    fn only_size(&self) -> Option<ImageSize> {
+        Some(SIZE)
     }
 
     fn device(&self) -> Device {
@@ -164,7 +168,12 @@ fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
 fn decoding(tokens: &Path, out: &Path) -> DecodeOptions {
     DecodeOptions {
         tokenizer: PathBuf::new(),
-        choice: WeightsChoice { checkpoint: None, weights: None, precision: Precision::Fp32 },
+        choice: WeightsChoice {
+            checkpoint: None,
+            weights: None,
+            precision: Precision::Fp32,
+            positions: None,
+        },
         compute: compute(),
         tokens: tokens.to_owned(),
         like: None,
@@ -238,15 +247,29 @@ fn what_only_a_grid_can_do_is_refused_in_words() {
     let opened = Opened::Own(Box::new(toy(FSQ)));
     let plain = || encoding(&images, &scratch.path().join("out"), FormatKind::Npy);
     let eol = IdOptions { eol: Some(100), ..IdOptions::default() };
+    let sizes = IdOptions { size_tokens: Some("grid:100".parse().unwrap()), ..IdOptions::default() };
+    let preset = IdOptions { preset: Some(Preset::Emu3), ..IdOptions::default() };
+    let words = |opened: &Opened, options: &EncodeOptions| {
+        format!("{:#}", encoded(opened, options).map(|_| ()).unwrap_err())
+    };
     for (options, part) in [
         (EncodeOptions { whole: true, ..plain() }, "--fit whole"),
         (EncodeOptions { ids: eol, ..plain() }, "--eol"),
-        (EncodeOptions { image_size: Some(32), ..plain() }, "images are of [16, 24] pixels"),
+        (EncodeOptions { ids: sizes, ..plain() }, "--size-tokens"),
+        (EncodeOptions { ids: preset, ..plain() }, "presets with them"),
     ] {
-        let words = format!("{:#}", encoded(&opened, &options).map(|_| ()).unwrap_err());
-        assert!(words.contains(part), "{words}");
-        assert!(part.starts_with("images") || words.contains("sequence"), "{words}");
+        let words = words(&opened, &options);
+        assert!(words.contains(part) && words.contains("sequence"), "{words}");
     }
+    // A grid of one size is no grid of any.
+    let grid = Opened::Own(Box::new(toy_of(FSQ, TokenShape::Grid { h: 4, w: 6 })));
+    for opened in [&opened, &grid] {
+        let options = EncodeOptions { image_size: Some(32), ..plain() };
+        let words = words(opened, &options);
+        assert!(words.contains("--image-size is 32") && words.contains("exactly 16×24 pixels"), "{words}");
+    }
+    let words = words(&grid, &EncodeOptions { whole: true, ..plain() });
+    assert!(words.contains("--fit whole") && words.contains("exactly 16×24 pixels; leave it out"), "{words}");
     assert!(!scratch.path().join("out").exists());
 }
 
@@ -267,7 +290,11 @@ fn a_sequence_is_evaluated_without_its_mirror_image() {
     let (bits, pixels) = (2.0 * 15f64.log2(), 16.0 * 24.0);
     assert!((value("bits_per_pixel").unwrap() - bits * 5.0 / pixels).abs() < 1e-9);
     assert!(value("stability_shift").is_some() && value("stability_reencode").is_some());
+    // It is no figure of a sequence, and the table says why.
     assert_eq!(value("stability_flip"), None);
+    let table = figures.table();
+    let row = table.lines().find(|line| line.contains("stability_flip")).unwrap();
+    assert!(row.contains("the tokens are a sequence; only those of a grid have a mirror image"), "{row}");
 }
 
 #[test]
@@ -338,6 +365,24 @@ fn folders_for_python() {
         let sets = TokenSet::find(&folder.join("npy")).unwrap();
         let options = decoding(&folder.join("npy"), &folder.join("pictures"));
         decode_by(&opened, Device::Cpu, &sets, &options, Tell::to(&|_| ())).unwrap();
+    }
+}
+
+/// The network of its config has positions that extend.
+#[test]
+fn a_sidecar_names_the_positions_of_its_tokenizer() {
+    let scratch = tempfile::tempdir().unwrap();
+    let images = pictures(scratch.path());
+    for (model, stated) in [("kind = \"cnn\"", None), ("kind = \"vit\"\nextension = \"ntk\"", Some("ntk"))] {
+        let opened = Opened::Own(Box::new(toy(&format!("{FSQ}\n[model]\n{model}"))));
+        let out = scratch.path().join(stated.unwrap_or("none"));
+        encoded(&opened, &encoding(&images, &out, FormatKind::Npy)).unwrap();
+        let sets = TokenSet::find(&out).unwrap();
+        assert_eq!(sets[0].sidecar.positions.map(|positions| positions.to_string()).as_deref(), stated);
+        assert_eq!(
+            inspect::stated(&sets[0]).contains("positions     ntk, at sizes beyond"),
+            stated.is_some()
+        );
     }
 }
 

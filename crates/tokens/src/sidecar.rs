@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::names::TokenNames;
 use super::{
     Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, Preprocessing, Shard, SideFiles,
-    SizeTokens, Source, StatedGrid, StatedIds, StatedTokenizer, StatedVocabulary, TokensError, Vocabulary,
-    io_error,
+    SizeTokens, Source, StatedGrid, StatedIds, StatedPositions, StatedTokenizer, StatedVocabulary,
+    TokensError, Vocabulary, io_error,
 };
 use pixtok_base::Action;
 
@@ -37,6 +37,10 @@ pub struct Sidecar {
     /// whether it is the right one. Absent in sets of older versions, and where no run made them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_by: Option<MadeBy>,
+    /// What was done with positions at sizes beyond the trained one; absent in sets of tokenizers
+    /// without positions that extend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub positions: Option<StatedPositions>,
     /// The number type of ids.
     pub dtype: Dtype,
     /// The order of the positions of a grid: `row-major`, from the top left.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use strum::EnumString;
+use strum::{Display, EnumString};
 
 use super::{Grid, Lines, TokenShape, TokensError};
 use pixtok_base::MAX_SIDE;
@@ -79,6 +79,19 @@ pub enum StatedWeights {
     Raw,
     /// Their moving average.
     Ema,
+}
+
+/// What was done with the positions of a network at sizes beyond the trained one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Display)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
+pub enum StatedPositions {
+    /// Nothing: they count on.
+    None,
+    /// They were interpolated.
+    Interpolate,
+    /// The base of their rotation was raised (NTK).
+    Ntk,
 }
 
 /// The order of several numbers at each position.

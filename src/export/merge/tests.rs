@@ -3,7 +3,7 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
-use pixtok_tokens::Source;
+use pixtok_tokens::{Source, StatedPositions};
 
 /// A finished set of one token a row, `part` of a division by files of the tars in `input`.
 struct Made<'a> {
@@ -133,4 +133,24 @@ fn labels_are_used_in_all_parts_or_in_none() {
         let refused = origin(root.path(), &parts).unwrap_err();
         assert!(refused.contains(words), "{refused}");
     }
+}
+
+#[test]
+fn sets_whose_tokenizers_had_other_positions_stay_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let mut sets: Vec<TokenSet> =
+        [part("0/2", &["a"]), part("1/2", &["b"])].iter().map(|part| part.write(root.path(), "x")).collect();
+    for positions in
+        [[None, Some(StatedPositions::Ntk)], [Some(StatedPositions::None), Some(StatedPositions::Ntk)]]
+    {
+        for (set, positions) in sets.iter_mut().zip(positions) {
+            set.sidecar.positions = positions;
+        }
+        let words = Origin::of(&sets, false).map(|_| ()).unwrap_err().to_string();
+        assert!(words.contains("differ in the positions of their tokenizer (--positions)"), "{words}");
+    }
+    sets.iter_mut().for_each(|set| set.sidecar.positions = Some(StatedPositions::Ntk));
+    assert!(Origin::of(&sets, false).is_ok());
+    let text = String::from_utf8(sets[0].sidecar.to_json().unwrap()).unwrap();
+    assert!(text.contains("\"positions\": \"ntk\""), "{text}");
 }

@@ -144,6 +144,7 @@ impl Opening {
         let images = Images::of(&found, options, tell)?;
         if let Some(size) = images.size {
             options.measures.check_size(size)?;
+            check_only_size(&found, options, size)?;
         }
         tell_omitted([&*images.dataset], tell);
         try_on(&mut found, &images, device)?;
@@ -156,6 +157,23 @@ impl Opening {
         };
         Ok(Self { found, images, measures, pictures: pictures.into_iter().collect() })
     }
+}
+
+/// Refuses images of another size than the only one that the tokenizer takes.
+fn check_only_size(found: &Found, options: &EvaluateOptions, (height, width): (i64, i64)) -> Result<()> {
+    let only = found.own().and_then(|trained| trained.tokenizer.only_size());
+    let Some(only) = only.filter(|only| (i64::from(only.height), i64::from(only.width)) != (height, width))
+    else {
+        return Ok(());
+    };
+    Err(Misuse(format!(
+        "{} takes images of exactly {}×{} pixels, and these are prepared at {height}×{width}; leave --protocol out, \
+         or give one with that data.image_size",
+        options.tokenizer.display(),
+        only.height,
+        only.width
+    ))
+    .into())
 }
 
 /// Checks that the outputs are files of known formats.
@@ -295,7 +313,8 @@ fn heading(options: &EvaluateOptions, found: &Found, images: &Images) -> String 
     let path = options.tokenizer.display();
     match found {
         Found::Tokenizer(Opened::Own(trained)) => {
-            format!("{path}, {}, on {}", trained.weights(), images.words)
+            let positions = trained.choice.positions.map(|positions| format!(", positions: {positions}"));
+            format!("{path}, {}{}, on {}", trained.weights(), positions.unwrap_or_default(), images.words)
         }
         Found::Tokenizer(Opened::Foreign(_)) => format!("{path} (TorchScript), on {}", images.words),
         Found::Reconstructions(_) => format!("{path} (reconstructions), of {}", images.words),
@@ -349,6 +368,10 @@ fn flat(
         put("weights", json!(trained.choice.weights.name()));
         put("parameters", json!(trained.parameters));
         put("precision", json!(trained.choice.precision));
+        // Of networks whose positions extend, what was done beyond the trained size.
+        if let Some(extension) = trained.extension() {
+            put("positions", json!(extension));
+        }
     }
     if let Some(extremes) = evaluation.scores.extremes(EXTREMES) {
         put("ranked_by", json!(extremes.metric));

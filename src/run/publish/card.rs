@@ -46,19 +46,19 @@ fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
         codes = format!("{} codebooks of {codes}", shape.codebooks);
     }
     let axis = if shape.codebooks > 1 { format!(", {}", shape.codebooks) } else { String::new() };
-    let (set, each, sizes, axes) = match (tokens, trained.pixels_per_token()?) {
+    let sizes = match other_size(trained) {
+        Some(_) => format!("any height and width that {multiple} divides"),
+        None => "this size alone".to_owned(),
+    };
+    let (set, each, axes) = match (tokens, trained.pixels_per_token()?) {
         (TokenShape::Grid { .. }, Some(piece)) => (
             "grid",
             format!("one for each {}×{} pixels", piece.height, piece.width),
-            match other_size(trained) {
-                Some(_) => format!("any height and width that {multiple} divides"),
-                None => "this size".to_owned(),
-            },
             format!("H/{}, W/{}", piece.height, piece.width),
         ),
         (tokens, _) => {
             let n = tokens.positions();
-            ("sequence", format!("{n} for an image"), "this size".to_owned(), n.to_string())
+            ("sequence", format!("{n} for an image"), n.to_string())
         }
     };
     let per_pixel = shape.bits_per_token() * tokens.positions() as f64 / (height * width) as f64;
@@ -69,14 +69,22 @@ fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
          | quantizer | {kind}, {codes} |\n\
          | tokens | {each}, {:.2} bits each ({:.3} bits per pixel) |\n\
          | images | trained at {height}×{width}; {sizes} |\n\
-         | indices | int64, `[B, {axes}{axis}]`, from 0 to {} |\n\
+         {}| indices | int64, `[B, {axes}{axis}]`, from 0 to {} |\n\
          | parameters | {} |\n",
         env!("CARGO_PKG_VERSION"),
         shape.bits_per_token(),
         per_pixel,
+        positions(trained),
         shape.size - 1,
         trained.parameters,
     ))
+}
+
+/// What is done with positions at other sizes, as a row; empty where nothing can be.
+fn positions(trained: &Trained) -> String {
+    trained.extension().map_or_else(String::new, |extension| {
+        format!("| positions at larger sizes | `{extension}`; `--positions` of pixtok chooses another |\n")
+    })
 }
 
 fn measurements(trained: &Trained, validation: &Validation) -> String {
@@ -213,7 +221,10 @@ fn files(trained: &Trained) -> String {
         let row = format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n");
         (" as it was when the run began", row)
     };
-    let sizes = if other_size(trained).is_some() { "any batch and image size" } else { "any batch" };
+    let sizes = match other_size(trained) {
+        Some(_) => "any batch and image size",
+        None => "any batch of images of this size",
+    };
     format!(
         "## Files\n\n| file | |\n|---|---|\n\
          | `model.safetensors` | weights and the quantizer's buffers |\n\

@@ -15,6 +15,10 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "model_type": "pixtok",
         "pixtok_version": env!("CARGO_PKG_VERSION"),
         "image_size": [height, width],
+        // Whether it takes images of other sizes too.
+        "any_size": trained.tokenizer.only_size().is_none(),
+        // What is done with positions beyond the trained size; null without positions that extend.
+        "positions": trained.extension(),
         // One number, or height and width if they differ; null for a sequence.
         "downsample": trained.pixels_per_token()?.map(downsample),
         "codebooks": shape.codebooks,

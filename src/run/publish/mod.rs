@@ -38,6 +38,8 @@ pub struct Published {
     pub files: Vec<(String, u64)>,
     /// How closely the traced modules agree with the tokenizer.
     pub agreement: Agreement,
+    /// The only size of images that the modules take, if it is only one.
+    pub only_size: Option<ImageSize>,
 }
 
 impl Run {
@@ -92,7 +94,8 @@ fn publish(
         agreement = check(folder)?;
         Ok(())
     })?;
-    Ok(Published { weights: trained.weights(), files: files(out)?, agreement })
+    let only_size = trained.tokenizer.only_size();
+    Ok(Published { weights: trained.weights(), files: files(out)?, agreement, only_size })
 }
 
 /// Publishes a tokenizer that is of no run.
@@ -163,7 +166,7 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
 fn other_size(trained: &Trained) -> Option<ImageSize> {
     let multiple = trained.tokenizer.side_multiple() as u32;
     let other = ImageSize { height: 2 * multiple, width: 3 * multiple };
-    trained.tokenizer.shape(other).is_ok().then_some(other)
+    trained.tokenizer.only_size().is_none().then_some(other)
 }
 
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
@@ -197,7 +200,7 @@ mod tests {
 
     use super::*;
     use crate::model::TokenShape;
-    use crate::tests::sequence::{FSQ, RESIDUAL, toy, toy_of};
+    use crate::tests::sequence::{FSQ, RESIDUAL, SIZE, toy, toy_of};
 
     /// Publishes the toy; its `config.json` and its card. Its config names another network, of
     /// which `config.json` then has the numbers.
@@ -205,6 +208,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let out = scratch.path().join("model");
         let made = publish_toy(trained, &out).unwrap();
+        assert_eq!(made.only_size, Some(SIZE));
         assert_eq!(made.agreement.positions, 2 * trained.shape().unwrap().positions() as i64);
         let written: Vec<&str> = made.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(written, ["README.md", DESCRIPTION, CONFIG, DECODER, ENCODER, MODEL]);
@@ -219,13 +223,14 @@ mod tests {
         for (quantizer, axes) in [(FSQ, "[B, 5]"), (RESIDUAL, "[B, 5, 2]")] {
             let (described, card) = published(&toy(quantizer));
             assert_eq!(described["image_size"], json!([16, 24]));
-            assert!(described["downsample"].is_null(), "{described}");
+            assert!(described["downsample"].is_null() && described["positions"].is_null(), "{described}");
+            assert_eq!(described["any_size"], json!(false));
             for part in [
                 "a small sequence of integers",
                 "| tokens | 5 for an image, ",
-                "| images | trained at 16×24; this size |",
+                "| images | trained at 16×24; this size alone |",
                 "# height and width: 16 and 24\n",
-                "TorchScript, float32, for any batch |",
+                "TorchScript, float32, for any batch of images of this size |",
                 "networks for grids of tokens only",
                 axes,
             ] {

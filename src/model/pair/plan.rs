@@ -1,0 +1,148 @@
+//! The plan of a pair: those of both networks, checked against each other.
+
+use serde_json::{Value, json};
+use tch::Device;
+
+use super::encoder::Encoder;
+use super::{Config, Half};
+use crate::model::{self, Footprint, ImageSize, ModelError, Plan as _, TokenShape};
+use crate::quantizer::QuantizerConfig;
+use crate::variables::{Component, Scope};
+
+/// The networks of which one half each is built.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// What it was made from.
+    settings: Config,
+    encoder: Box<dyn model::Plan>,
+    decoder: Box<dyn model::Plan>,
+}
+
+impl Plan {
+    /// The pair for images of this size.
+    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
+        let encoder = network(Component::Encoder, &config.encoder, quantizer, image)?;
+        let decoder = network(Component::Decoder, &config.decoder, quantizer, image)?;
+        let [made, taken] = [&encoder, &decoder].map(|plan| plan.shape());
+        if made != taken {
+            return Err(ModelError::Network(format!(
+                "of an image of {}×{} pixels model.encoder makes {}, and model.decoder takes {}; choose settings \
+                 of the two that agree in it",
+                image.height,
+                image.width,
+                tokens(made),
+                tokens(taken)
+            )));
+        }
+        let [made, taken] = [&encoder, &decoder].map(|plan| plan.latent_channels());
+        if made != taken {
+            return Err(ModelError::Network(format!(
+                "the latents of model.encoder have {made} numbers, and those that model.decoder takes have {taken}; \
+                 give both the same latent_channels"
+            )));
+        }
+        let extensions = [&config.encoder, &config.decoder].map(|half| half.settings().extension());
+        if let [Some(one), Some(other)] = extensions
+            && one != other
+        {
+            return Err(ModelError::Network(format!(
+                "model.encoder.extension is {one}, and model.decoder.extension is {other}; give both the same"
+            )));
+        }
+        Ok(Self { settings: config.clone(), encoder, decoder })
+    }
+}
+
+/// The network of which this half is used. Its own messages name its settings as those of `model`.
+fn network(
+    half: Component,
+    settings: &Half,
+    quantizer: &QuantizerConfig,
+    image: ImageSize,
+) -> Result<Box<dyn model::Plan>, ModelError> {
+    if matches!(settings.network(), model::Config::Pair(_)) {
+        return Err(ModelError::Network(format!(
+            "model.{half}.kind is pair; give the kind of a single network, whose {half} is used"
+        )));
+    }
+    settings.settings().plan(quantizer, image).map_err(|error| match error {
+        ModelError::Network(words) => {
+            ModelError::Network(format!("model.{half}, as a model of its own: {words}"))
+        }
+        other @ ModelError::Quantizer(_) => other,
+    })
+}
+
+/// The tokens of an image, in words.
+fn tokens(shape: TokenShape) -> String {
+    match shape {
+        TokenShape::Grid { h, w } => format!("a grid of {h}×{w} tokens"),
+        TokenShape::Sequence { n } => format!("a sequence of {n} tokens"),
+    }
+}
+
+/// The least common multiple of two numbers over 0.
+fn common_multiple(a: i64, b: i64) -> i64 {
+    let (mut divisor, mut rest) = (a, b);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    (a / divisor).saturating_mul(b)
+}
+
+impl model::Plan for Plan {
+    fn shape(&self) -> TokenShape {
+        self.encoder.shape()
+    }
+
+    fn side_multiple(&self) -> i64 {
+        common_multiple(self.encoder.side_multiple(), self.decoder.side_multiple())
+    }
+
+    fn only_size(&self) -> Option<ImageSize> {
+        self.encoder.only_size().or_else(|| self.decoder.only_size())
+    }
+
+    fn latent_channels(&self) -> i64 {
+        self.encoder.latent_channels()
+    }
+
+    fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
+        Box::new(Encoder::new(self.encoder.encoder(scope), self.side_multiple(), self.only_size()))
+    }
+
+    fn decoder(&self, scope: &Scope) -> Box<dyn model::Decoder> {
+        self.decoder.decoder(scope)
+    }
+
+    fn footprint(&self, device: Device) -> Footprint {
+        self.encoder.footprint(device).half_with(self.decoder.footprint(device))
+    }
+
+    fn description(&self) -> Result<Value, ModelError> {
+        let described = |half: &Half, plan: &dyn model::Plan| {
+            let mut description = plan.description()?;
+            if let Value::Object(keys) = &mut description {
+                keys.entry("kind").or_insert_with(|| half.network().kind().into());
+            }
+            Ok::<Value, ModelError>(description)
+        };
+        Ok(json!({
+            "kind": model::Config::Pair(self.settings.clone()).kind(),
+            "encoder": described(&self.settings.encoder, &*self.encoder)?,
+            "decoder": described(&self.settings.decoder, &*self.decoder)?,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_common_multiple() {
+        for (a, b, expected) in [(4, 4, 4), (8, 12, 24), (1, 7, 7), (16, 8, 16), (5, 3, 15)] {
+            assert_eq!((common_multiple(a, b), common_multiple(b, a)), (expected, expected));
+        }
+    }
+}
