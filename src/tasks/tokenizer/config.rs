@@ -165,7 +165,7 @@ impl Config {
     #[must_use]
     pub fn draws_noise(&self) -> bool {
         let augments = self.adversarial.as_ref().is_some_and(|adversarial| !adversarial.augment.is_empty());
-        augments || self.quantizer.settings().draws_noise()
+        augments || self.model.settings().draws_noise() || self.quantizer.settings().draws_noise()
     }
 
     /// Describes how a step in micro-batches differs from one on the whole batch, apart from
