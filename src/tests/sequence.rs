@@ -150,6 +150,7 @@ fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
         image_size: None,
         resize: None,
         flip: false,
+        prefix: None,
         ids: IdOptions::default(),
         shard_rows: Some(3),
         shard_bytes: None,

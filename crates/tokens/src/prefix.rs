@@ -14,6 +14,18 @@ pub struct StatedPrefix {
     pub of: u32,
 }
 
+impl StatedPrefix {
+    /// The prefix of this length in words.
+    #[must_use]
+    pub fn words(self, length: u32) -> String {
+        let of_each = match self.axis {
+            PrefixAxis::Tokens => "image",
+            PrefixAxis::Codebooks => "token",
+        };
+        format!("the first {length} of the {} {} of each {of_each}", self.of, self.axis)
+    }
+}
+
 /// What a prefix is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +56,8 @@ mod tests {
         let text = serde_json::to_string(&prefix).unwrap();
         assert_eq!(text, "{\"axis\":\"codebooks\",\"of\":4}");
         assert_eq!(serde_json::from_str::<StatedPrefix>(&text).unwrap(), prefix);
-        assert_eq!(PrefixAxis::Tokens.to_string(), "tokens");
+        assert_eq!(prefix.words(3), "the first 3 of the 4 codebooks of each token");
+        let prefix = StatedPrefix { axis: PrefixAxis::Tokens, of: 256 };
+        assert_eq!(prefix.words(32), "the first 32 of the 256 tokens of each image");
     }
 }
