@@ -30,7 +30,7 @@ impl<'a> Features<'a> {
     }
 
     /// Adds a batch of originals and of their reconstructions, each `[B, 3, H, W]` uint8.
-    pub(super) fn add<'t>(&mut self, originals: &Tensor, recons: impl Iterator<Item = &'t Tensor>) {
+    pub(super) fn add<'t>(&mut self, originals: &'t Tensor, recons: impl Iterator<Item = &'t Tensor>) {
         no_grad(|| {
             let recons = recons.zip(&mut self.recons);
             for (images, statistics) in std::iter::once((originals, &mut self.originals)).chain(recons) {

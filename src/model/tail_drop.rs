@@ -2,7 +2,7 @@
 //! one learned vector stands for each of the absent ones, so that an image decodes from any of its
 //! prefixes. It is applied between quantizer and decoder; no network knows of it.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{ModelError, Plan, TokenShape};
 use crate::variables::{Init, Scope};
@@ -10,11 +10,11 @@ use pixtok_torch::Noise;
 
 pub use crate::quantizer::TailDrop;
 
-/// Checks the settings of a network whose tokens have this shape.
+/// Checks the settings of a network whose tokens have this shape, and returns how many they are.
 ///
 /// # Errors
-/// When the tokens have no order, or a value is out of range.
-pub(super) fn check(settings: TailDrop, shape: TokenShape) -> Result<u32, ModelError> {
+/// When the tokens are no sequence, or a value is out of range.
+pub fn check(settings: TailDrop, shape: TokenShape) -> Result<u32, ModelError> {
     let TokenShape::Sequence { n } = shape else {
         return Err(ModelError::Network(
             "model.tail_drop leaves out the last tokens of a sequence, and the tokens of this network are a grid; leave it \
