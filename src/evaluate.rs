@@ -5,9 +5,8 @@
 //! files by name. `measures` selects the metrics.
 //! `scores` holds the values of each image, and `per_image` writes them as a table; `sums` and
 //! `features` accumulate over batches. `prefixes` has the figures by the number of decoded tokens.
-//! `together` joins the shares of several processes. `figures`
-//! holds the results. `mixups` checks whether
-//! channels or pixels are in the wrong place.
+//! `together` joins the shares of several processes. `figures` holds the results. `mixups` checks
+//! whether channels or pixels are in the wrong place.
 
 mod chosen;
 mod features;
