@@ -4,9 +4,9 @@
 //! reconstructions, from a tokenizer or from `pairs` of folders, in which `reconstructions` matches
 //! files by name. `measures` selects the metrics.
 //! `scores` holds the values of each image, and `per_image` writes them as a table; `sums` and
-//! `features` accumulate over batches. `together` joins the shares of several processes. `figures`
-//! holds the results. `mixups` checks whether
-//! channels or pixels are in the wrong place.
+//! `features` accumulate over batches. `prefixes` has the figures by the number of decoded tokens.
+//! `together` joins the shares of several processes. `figures` holds the results. `mixups` checks
+//! whether channels or pixels are in the wrong place.
 
 mod chosen;
 mod features;
@@ -16,6 +16,7 @@ mod mixups;
 mod pairs;
 mod passes;
 mod per_image;
+mod prefixes;
 mod reconstructions;
 mod scores;
 mod stability;
@@ -35,6 +36,7 @@ pub use figures::Figures;
 pub use measures::{Measures, Networks};
 pub use pairs::Pairs;
 pub use passes::{Files, Passed, Subject, Tokens, timed};
+pub use prefixes::Curve;
 pub use reconstructions::Reconstructions;
 pub use scores::{Column, Extremes, Scores};
 pub use together::together;
@@ -185,6 +187,8 @@ pub struct Evaluation {
     pub vocabulary: Option<Vocabulary>,
     /// `(code, count)` for each code that occurs.
     pub counts: Vec<(i64, i64)>,
+    /// The figures by the number of decoded tokens, if prefixes of them were measured.
+    pub curve: Option<Curve>,
     /// The values of each image.
     pub scores: Scores,
     /// Some images as the model saw them, each with its name.
@@ -238,6 +242,7 @@ pub fn evaluate_watched(
     watch: &mut dyn FnMut(&Passed),
 ) -> Result<Evaluation, EvaluateError> {
     let (vocabulary, dataset) = (subject.vocabulary(), Arc::clone(subject.dataset()));
+    let whole = subject.prefixes().filter(|_| !measures.prefixes.is_empty());
     let world = &options.world;
     let own = together(world, || Own::accumulate(subject, measures, options, watch))?;
     let Own { found, sums, features, mixups } = own;
@@ -246,12 +251,16 @@ pub fn evaluate_watched(
         let reason = bad.first().map(|sample| format!("{}: {}", sample.name, sample.reason));
         return Err(EvaluateError::NoImages(reason.unwrap_or_else(|| "the set is empty".into())));
     }
+    let mut tables = scores.apart(1 + measures.prefixes.len()).into_iter();
+    let scores = tables.next().unwrap_or_default();
     let (mut figures, tokens) = sums.finish(&scores, measures, world)?;
     let (codebook, counts) = tokens.unzip();
+    let mut of_prefixes: Vec<Figures> = tables.map(|table| table.means(measures.thorough)).collect();
     if let Some(features) = features {
-        features.finish(&mut figures, world)?;
+        features.finish(&mut figures, &mut of_prefixes, world)?;
     }
     let figures = figures.in_order();
+    let curve = whole.map(|whole| Curve::of(whole, &measures.prefixes, of_prefixes, &figures));
     let mixups = mixups.map(|mixups| mixups.notes()).unwrap_or_default();
     let (originals, reconstructions) = shown
         .into_iter()
@@ -264,6 +273,7 @@ pub fn evaluate_watched(
         codebook,
         vocabulary,
         counts: counts.unwrap_or_default(),
+        curve,
         scores,
         originals,
         reconstructions,
@@ -290,12 +300,14 @@ impl<'a> Own<'a> {
         watch: &mut dyn FnMut(&Passed),
     ) -> Result<Self, EvaluateError> {
         let mut sums = Sums::new(subject.vocabulary(), measures)?;
-        let mut scores = Scores::new(&measures.images);
-        let mut features = measures.inception.as_ref().map(Features::new);
+        let prefixes = measures.prefixes.len();
+        // One for all tokens, and one for each prefix of them.
+        let mut tables: Vec<Scores> = (0..=prefixes).map(|_| Scores::new(&measures.images)).collect();
+        let mut features = measures.inception.as_ref().map(|inception| Features::new(inception, prefixes));
         let (mut image_indices, mut shown, mut bad) = (vec![], vec![], vec![]);
         let mut files = Files::default();
         let mut mixups = options.foreign.then(Mixups::new);
-        for passed in subject.passes(options.device) {
+        for passed in subject.passes(options.device, measures.prefixes.clone()) {
             let passed = match passed {
                 // Other processes may have good images.
                 Err(EvaluateError::Data(DataError::NoGoodImages { bad, .. })) if options.world.size() > 1 => {
@@ -315,11 +327,16 @@ impl<'a> Own<'a> {
                 }
             }
             image_indices.extend(passed.image_indices);
-            scores.add(&measures.images, passed.names, &images, &recons);
+            let of_prefixes = passed.tokens.iter().flat_map(|tokens| &tokens.prefixes);
+            let all = || std::iter::once(&recons).chain(of_prefixes.clone());
+            for (table, recons) in tables.iter_mut().zip(all()) {
+                table.add(&measures.images, passed.names.clone(), &images, recons);
+            }
             sums.add(&images, &recons, passed.tokens.as_ref())?;
-            features.iter_mut().for_each(|features| features.add(&images, &recons));
+            features.iter_mut().for_each(|features| features.add(&images, all()));
             mixups.iter_mut().for_each(|mixups| mixups.add(&images, &recons));
         }
+        let scores = Scores::beside(tables);
         Ok(Self { found: Found { scores, image_indices, shown, bad, files }, sums, features, mixups })
     }
 }

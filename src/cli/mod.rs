@@ -118,6 +118,7 @@ Examples:
   pixtok eval checkpoints/photos96-fsq
   pixtok eval checkpoints/photos96-fsq --data ~/pictures --checkpoint best --json figures.json
   pixtok eval checkpoints/photos96-fsq --stability --per-image images.csv
+  pixtok eval checkpoints/photos96-residual-fsq --prefix 1
   pixtok eval cosmos.toml --data ~/pictures
   pixtok eval reconstructed --data originals";
 
@@ -315,6 +316,17 @@ pub struct MeasureArgs {
     /// The image is shifted by a pixel, saved as JPEG, flipped, or replaced by its reconstruction.
     #[arg(long)]
     pub stability: bool,
+    /// Also decode only the first tokens of each image, as many as each of these numbers
+    ///
+    /// Separated by commas. The figures stand beside those of all tokens. For tokens in a sequence
+    /// that was trained with model.tail_drop; of a residual quantizer it is the first stages.
+    #[arg(
+        long = "prefix",
+        value_name = "NUMBERS",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub prefixes: Vec<u32>,
 }
 
 /// Arguments of `pixtok eval`.

@@ -78,6 +78,18 @@ pub struct EncodeArgs {
     /// How codes become stored ids.
     #[command(flatten, next_help_heading = IDS)]
     pub ids: IdArgs,
+    /// Store only the first N tokens of each image
+    ///
+    /// For tokens in a sequence that was trained with model.tail_drop. Of a residual quantizer it is
+    /// the first N stages of each token. `pixtok decode` knows from the set how many there are.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = IDS,
+        hide_short_help = true
+    )]
+    pub prefix: Option<u32>,
     /// Folder for the token files
     ///
     /// With --val-share, each of the two sets has its own folder in it; with --shard, each part.

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod own;
+mod prefix;
 mod range;
 mod steadiness;
 mod torchscript;
@@ -16,10 +17,12 @@ use tch::Tensor;
 
 pub use adapter::{Adapter, AdapterError, Layout, Number};
 pub use own::Own;
+pub use prefix::{Prefix, first_of, prefix_of};
 pub use torchscript::TorchScript;
 
 use crate::model::{ImageSize, ModelError, TokenShape};
 use pixtok_base::{Class, Classified};
+use pixtok_tokens::StatedPrefix;
 use pixtok_torch::TorchError;
 
 /// The sizes of the codebooks.
@@ -42,6 +45,12 @@ pub trait Codec {
     /// When the tokenizer cannot take images of this size.
     fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError>;
 
+    /// Along which axis the first of an image's tokens decode without the others, and how many there
+    /// are in all; `None` if only all tokens decode.
+    fn prefixes(&self) -> Option<StatedPrefix> {
+        None
+    }
+
     /// Encodes a batch to indices in the tokens' own shape, without gradients.
     ///
     /// # Shapes
@@ -55,7 +64,8 @@ pub trait Codec {
     /// Decodes a batch of indices to images of size `image`, without gradients.
     ///
     /// # Shapes
-    /// `indices`: in the shape of [`Codec::encode`] -> `[B, 3, H, W]` uint8.
+    /// `indices`: in the shape of [`Codec::encode`], or the first of them as [`Codec::prefixes`] says
+    /// -> `[B, 3, H, W]` uint8.
     ///
     /// # Errors
     /// See [`CodecError`].
@@ -69,6 +79,10 @@ impl<T: Codec> Codec for &T {
 
     fn shape(&self, image: ImageSize) -> Result<TokenShape, CodecError> {
         (**self).shape(image)
+    }
+
+    fn prefixes(&self) -> Option<StatedPrefix> {
+        (**self).prefixes()
     }
 
     fn encode(&self, images: &Tensor) -> Result<Tensor, CodecError> {
@@ -89,6 +103,9 @@ pub enum CodecError {
     /// The model cannot take images of this size.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The tokenizer has no such prefix.
+    #[error("{0}")]
+    Prefix(String),
     /// A foreign tokenizer does not behave as its adapter states.
     #[error("{0}")]
     Disagrees(String),
@@ -111,7 +128,7 @@ impl Classified for CodecError {
     fn class(&self) -> Class {
         match self {
             Self::NotFinite(_) => Class::NotFinite,
-            Self::Disagrees(_) | Self::Refuses { .. } => Class::Misuse,
+            Self::Prefix(_) | Self::Disagrees(_) | Self::Refuses { .. } => Class::Misuse,
             Self::Model(error) => error.class(),
             Self::Torch(error) => error.class(),
         }

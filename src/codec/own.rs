@@ -6,6 +6,7 @@ use super::{Codec, CodecError, Vocabulary, is_finite};
 use crate::metrics::to_8bit;
 use crate::model::{ImageSize, TokenShape, Tokenizer, images_from_bytes, size_of};
 use crate::quantizer::Mode;
+use pixtok_tokens::StatedPrefix;
 use pixtok_torch::{Precision, catching, no_grad, with_precision};
 
 /// A tokenizer that computes in a given precision.
@@ -40,7 +41,12 @@ impl Codec for Own<'_> {
         if finite { Ok(indices) } else { Err(CodecError::NotFinite("latents")) }
     }
 
+    fn prefixes(&self) -> Option<StatedPrefix> {
+        self.tokenizer.prefixes()
+    }
+
     fn decode(&self, indices: &Tensor, image: ImageSize) -> Result<Tensor, CodecError> {
+        self.tokenizer.check_indices(&indices.size(), image)?;
         let (images, finite) = catching(|| {
             no_grad(|| {
                 let images = with_precision(self.precision, || self.tokenizer.decode(indices, image));

@@ -38,8 +38,8 @@ pub fn encoder(tokenizer: &Tokenizer, image_size: ImageSize) -> Result<CModule, 
 /// Traces the codes and the decoder in float32. The weights must not require gradients.
 ///
 /// # Shapes
-/// The module: indices in the form of [`encoder`] -> images `[B, 3, H, W]` float32, about [−1, 1]
-/// and not clamped. It raises no error for an index without a code, but uses the nearest code.
+/// The module: indices in the form of [`encoder`], or the first tokens of a sequence that was
+/// trained with tail drop -> images `[B, 3, H, W]` float32, about [−1, 1] and not clamped. It raises no error for an index without a code, but uses the nearest code.
 ///
 /// # Errors
 /// As [`encoder`].

@@ -39,6 +39,7 @@ fn options(args: EncodeArgs) -> EncodeOptions {
         image_size: args.images.image_size,
         resize: args.images.resize,
         flip: args.images.flip,
+        prefix: args.prefix,
         ids: ids(args.ids),
         shard_rows: args.shard_rows,
         shard_bytes: args.shard_bytes,
@@ -91,7 +92,9 @@ fn summary(Written { finished, folder, sidecar: path }: &Written) -> String {
     line("images", format!("{}{rows}", counts.images));
     let kept = finished.kept.map_or_else(String::new, |kept| format!("; {}", share_kept(sidecar, kept)));
     line("pictures", preparation(sidecar) + &kept);
-    line("tokens", counts.tokens.to_string());
+    let prefix =
+        sidecar.kept().map_or_else(String::new, |(length, prefix)| format!("; {}", prefix.words(length)));
+    line("tokens", format!("{}{prefix}", counts.tokens));
     let per_image = |bytes: u64| bytes as f64 / counts.images.max(1) as f64;
     line(
         "files",

@@ -44,6 +44,7 @@ fn options(args: EvalArgs) -> EvaluateOptions {
         batch_size: args.batch_size,
         background: args.background,
         measures: args.measures.into(),
+        any_prefixes: false,
         trained_on: None,
         json: args.json,
         per_image: args.per_image,

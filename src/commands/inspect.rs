@@ -101,6 +101,9 @@ pub(crate) fn stated(set: &TokenSet) -> String {
             _ => format!("each image its own, {pixels}"),
         },
     );
+    if let Some((length, prefix)) = sidecar.kept() {
+        line(&mut text, "prefix", &prefix.words(length));
+    }
     line(&mut text, "pictures", &preparation(sidecar));
     if tokenizer.numbers > 1 {
         let what = if tokenizer.digits { "digits" } else { "codebooks" };

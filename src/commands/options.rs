@@ -30,8 +30,9 @@ impl From<PickArgs> for Pick {
 }
 
 impl From<MeasureArgs> for MeasureOptions {
-    fn from(MeasureArgs { metrics, lpips_weights, fid_weights, stability }: MeasureArgs) -> Self {
-        Self { metrics, lpips_weights, fid_weights, stability }
+    fn from(args: MeasureArgs) -> Self {
+        let MeasureArgs { metrics, lpips_weights, fid_weights, stability, prefixes } = args;
+        Self { metrics, lpips_weights, fid_weights, stability, prefixes }
     }
 }
 

@@ -18,18 +18,22 @@ const CHUNK: i64 = 16;
 pub(super) struct Features<'a> {
     inception: &'a Inception,
     originals: FeatureStatistics,
-    recons: FeatureStatistics,
+    /// Of the usual reconstructions, and of those from each prefix of the tokens.
+    recons: Vec<FeatureStatistics>,
 }
 
 impl<'a> Features<'a> {
-    pub(super) fn new(inception: &'a Inception) -> Self {
-        Self { inception, originals: FeatureStatistics::new(), recons: FeatureStatistics::new() }
+    /// For the usual reconstructions and those from `prefixes` prefixes.
+    pub(super) fn new(inception: &'a Inception, prefixes: usize) -> Self {
+        let recons = (0..=prefixes).map(|_| FeatureStatistics::new()).collect();
+        Self { inception, originals: FeatureStatistics::new(), recons }
     }
 
-    /// Adds a batch of originals and reconstructions, each `[B, 3, H, W]` uint8.
-    pub(super) fn add(&mut self, originals: &Tensor, recons: &Tensor) {
+    /// Adds a batch of originals and of their reconstructions, each `[B, 3, H, W]` uint8.
+    pub(super) fn add<'t>(&mut self, originals: &'t Tensor, recons: impl Iterator<Item = &'t Tensor>) {
         no_grad(|| {
-            for (images, statistics) in [(originals, &mut self.originals), (recons, &mut self.recons)] {
+            let recons = recons.zip(&mut self.recons);
+            for (images, statistics) in std::iter::once((originals, &mut self.originals)).chain(recons) {
                 let total = images.size()[0];
                 for start in (0..total).step_by(CHUNK as usize) {
                     let part = images.narrow(0, start, CHUNK.min(total - start));
@@ -39,17 +43,24 @@ impl<'a> Features<'a> {
         });
     }
 
-    /// Adds the distance over the images of all processes, which add up their statistics here.
-    pub(super) fn finish(self, figures: &mut Figures, world: &World) -> Result<(), WorldError> {
-        let (originals, recons) = (self.originals.of_all(world)?, self.recons.of_all(world)?);
+    /// Adds the distances over the images of all processes, which add up their statistics here.
+    pub(super) fn finish(
+        self,
+        figures: &mut Figures,
+        of_prefixes: &mut [Figures],
+        world: &World,
+    ) -> Result<(), WorldError> {
+        let originals = self.originals.of_all(world)?;
         let images = originals.vectors() as usize;
         let few = || format!("of only {images} images; biased upwards under {ENOUGH_IMAGES}");
-        match frechet_distance(&originals, &recons) {
-            Ok(distance) => {
-                figures.push_noted("rfid", distance, (images < ENOUGH_IMAGES).then(few));
+        for (recons, figures) in self.recons.into_iter().zip(std::iter::once(figures).chain(of_prefixes)) {
+            match frechet_distance(&originals, &recons.of_all(world)?) {
+                Ok(distance) => {
+                    figures.push_noted("rfid", distance, (images < ENOUGH_IMAGES).then(few));
+                }
+                // This failure must not discard the other figures, which may have taken hours.
+                Err(error) => figures.push_absent("rfid", error.to_string()),
             }
-            // This failure must not discard the other figures, which may have taken hours.
-            Err(error) => figures.push_absent("rfid", error.to_string()),
         }
         Ok(())
     }

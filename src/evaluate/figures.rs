@@ -113,6 +113,24 @@ impl Figures {
         self.figures.iter().find(|figure| figure.name == name)?.value.clone().ok()
     }
 
+    /// The names of the figures, in their order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.figures.iter().map(|figure| figure.name)
+    }
+
+    /// Those of the figures that `other` has too.
+    pub(super) fn also_in(&self, other: &Self) -> Self {
+        let has = |name: &str| other.figures.iter().any(|figure| figure.name == name);
+        let figures = self.figures.iter().filter(|figure| has(figure.name)).cloned().collect();
+        Self { figures, lists: vec![] }
+    }
+
+    /// The value of the figure `name` as in the table.
+    pub(super) fn printed(&self, name: &str) -> String {
+        let found = self.figures.iter().find(|figure| figure.name == name);
+        found.map_or_else(|| "absent".to_owned(), |figure| row(figure).1)
+    }
+
     /// The figures that are logged during training, by name.
     #[must_use]
     pub fn watched(&self) -> Vec<(String, f64)> {

@@ -12,6 +12,8 @@ pub struct Measures {
     pub inception: Option<Inception>,
     /// The metrics that cannot be computed, each with the reason.
     pub missing: Vec<(&'static str, String)>,
+    /// How many of the first tokens of an image are decoded, ascending, besides all of them.
+    pub prefixes: Vec<u32>,
     /// Whether to compute bootstrap intervals and the compressed size of tokens too.
     pub thorough: bool,
 }

@@ -8,9 +8,10 @@ use tch::{Device, Tensor};
 use super::pairs::Pairs;
 use super::{EvaluateError, stability};
 use crate::batches::Loader;
-use crate::codec::{Codec, CodecError, Vocabulary};
+use crate::codec::{Codec, CodecError, Vocabulary, first_of};
 use crate::model::size_of;
 use pixtok_images::data::{BadSample, Dataset, Marks};
+use pixtok_tokens::StatedPrefix;
 use pixtok_torch::{synchronize, to_device_async};
 
 /// The subject of an evaluation.
@@ -108,6 +109,8 @@ pub struct Tokens {
     pub decode_secs: f64,
     /// Unchanged tokens for each change, when asked for.
     pub unchanged: Option<[Option<i64>; 4]>,
+    /// The reconstructions from each prefix of the tokens that is measured, `[B, 3, H, W]` uint8.
+    pub prefixes: Vec<Tensor>,
 }
 
 impl<'a> Subject<'a> {
@@ -120,6 +123,14 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// What the first tokens of an image can be decoded of, if its tokens decode in parts.
+    pub(super) fn prefixes(&self) -> Option<StatedPrefix> {
+        match self {
+            Self::Codec { codec, .. } => codec.prefixes(),
+            Self::Pairs(_) => None,
+        }
+    }
+
     /// The data set of the images.
     pub(super) fn dataset(&self) -> &Arc<Dataset> {
         match self {
@@ -128,10 +139,11 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Calls `each` for one batch after the other.
+    /// One batch after the other, decoded from all tokens and from these `prefixes` of them.
     pub(super) fn passes(
         self,
         device: Device,
+        prefixes: Vec<u32>,
     ) -> Box<dyn Iterator<Item = Result<Passed, EvaluateError>> + 'a> {
         match self {
             Self::Pairs(pairs) => Box::new(pairs),
@@ -142,7 +154,7 @@ impl<'a> Subject<'a> {
                     return Ok(Passed::without_images(batch.bad, files));
                 }
                 let originals = to_device_async(&batch.images, device);
-                let (recons, tokens) = pass(codec, &originals, stability, device)
+                let (recons, tokens) = pass(codec, &originals, stability, &prefixes, device)
                     .map_err(|error| error.of_batch(&batch.names[0]))?;
                 Ok(Passed {
                     image_indices: batch.image_indices,
@@ -162,6 +174,7 @@ fn pass(
     codec: &dyn Codec,
     originals: &Tensor,
     stability: bool,
+    prefixes: &[u32],
     device: Device,
 ) -> Result<(Tensor, Tokens), EvaluateError> {
     let (indices, encode_secs) = timed(device, || codec.encode(originals))?;
@@ -176,7 +189,15 @@ fn pass(
     }
     let unchanged =
         if stability { Some(stability::unchanged(codec, originals, &recons, &indices)?) } else { None };
-    Ok((recons, Tokens { indices, encode_secs, decode_secs, unchanged }))
+    let prefixes = match codec.prefixes() {
+        Some(whole) => {
+            let first = |&length: &u32| first_of(&indices, whole.axis, length);
+            let images = prefixes.iter().map(|length| codec.decode(&first(length), size_of(originals)));
+            images.collect::<Result<_, _>>()?
+        }
+        None => vec![],
+    };
+    Ok((recons, Tokens { indices, encode_secs, decode_secs, unchanged, prefixes }))
 }
 
 /// Runs `body` and returns the seconds until the device has finished its work.

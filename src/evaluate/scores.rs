@@ -47,6 +47,22 @@ impl Scores {
         Self { names, columns: columns.collect() }
     }
 
+    /// Tables of the same images as one, their columns after each other.
+    pub(super) fn beside(tables: Vec<Self>) -> Self {
+        let mut tables = tables.into_iter();
+        let mut all = tables.next().unwrap_or_default();
+        all.columns.extend(tables.flat_map(|table| table.columns));
+        all
+    }
+
+    /// The inverse of [`Scores::beside`] for `tables` tables with as many columns each.
+    pub(super) fn apart(self, tables: usize) -> Vec<Self> {
+        let Self { names, columns } = self;
+        let each = columns.len() / tables.max(1);
+        let own = |table: usize| columns[table * each..(table + 1) * each].to_vec();
+        (0..tables).map(|table| Self { names: names.clone(), columns: own(table) }).collect()
+    }
+
     /// Computes the metrics of a batch of pairs, each `[B, 3, H, W]` uint8. Waits for the device.
     pub(super) fn add(
         &mut self,
@@ -156,6 +172,26 @@ mod tests {
 
     use super::*;
     use crate::metrics::{Psnr, Ssim};
+
+    #[test]
+    fn tables_of_the_same_images_come_apart_again() {
+        let table = |values: [f64; 2]| {
+            let columns = vec![vec![values[0]; 2], vec![values[1]; 2]];
+            let names = vec!["a".to_owned(), "b".to_owned()];
+            Scores::of(names, vec!["psnr_db", "l1"], columns, vec![None, Some((Absent("small".into()), 1))])
+        };
+        let tables = vec![table([1.0, 2.0]), table([3.0, 4.0])];
+        let apart = Scores::beside(tables).apart(2);
+        assert_eq!(apart.len(), 2);
+        for (table, values) in apart.iter().zip([[1.0, 2.0], [3.0, 4.0]]) {
+            assert_eq!((&table.names[1][..], table.columns.len()), ("b", 2));
+            let found: Vec<f64> = table.columns.iter().map(|column| column.values[0]).collect();
+            assert_eq!(found, values);
+            assert!(table.columns[1].absent.is_some());
+        }
+        // Without metrics of single images.
+        assert_eq!(Scores::beside(vec![Scores::default(), Scores::default()]).apart(2).len(), 2);
+    }
 
     #[test]
     fn one_image_without_a_value_leaves_no_mean() {

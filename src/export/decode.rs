@@ -13,6 +13,7 @@ use self::pictures::Pictures;
 use super::{Coder, changes, padded};
 use crate::batches::picture_of;
 use crate::checkpoint::Which;
+use crate::codec::{Codec, Prefix};
 use crate::outputs::make_empty;
 use crate::run::{Compute, Opened, Tell, WeightsChoice};
 use pixtok_base::Misuse;
@@ -156,7 +157,7 @@ pub fn decode_by(
     let mut left = options.limit.unwrap_or(u64::MAX);
     for set in sets {
         let decoder = Decoder {
-            opened,
+            codec: codec(set, opened)?,
             coder: coder(set, opened)?,
             shapes: Shapes { grid: set.sidecar.grid, image_size: set.sidecar.image_size },
             origin: set.folder.display().to_string(),
@@ -193,6 +194,22 @@ fn read_whole(set: &TokenSet, most: u64) -> &[Shard] {
     &set.shards[..whole.count()]
 }
 
+/// The codec that decodes the set's tokens, which may be the first of each image's.
+fn codec<'a>(set: &TokenSet, opened: &'a Opened) -> Result<Box<dyn Codec + 'a>> {
+    let codec = opened.codec();
+    let Some((length, prefix)) = set.sidecar.kept() else { return Ok(codec) };
+    if codec.prefixes() == Some(prefix) {
+        return Ok(Box::new(Prefix::new(codec, length)?));
+    }
+    let own = match codec.prefixes() {
+        Some(own) => format!("decodes the first of {} {}", own.of, own.axis),
+        None => "decodes an image only from all of its tokens".to_owned(),
+    };
+    let (tokens, words) = (set.folder.display(), prefix.words(length));
+    Err(Misuse(format!("{tokens} holds {words}, and this tokenizer {own}; give the tokenizer that made it"))
+        .into())
+}
+
 /// The coder that converts the set's ids to indices.
 fn coder<'a>(set: &TokenSet, opened: &'a Opened) -> Result<Coder<'a>> {
     let stated = &set.sidecar.tokenizer;
@@ -221,7 +238,7 @@ struct Shapes {
 }
 
 struct Decoder<'a> {
-    opened: &'a Opened,
+    codec: Box<dyn Codec + 'a>,
     coder: Coder<'a>,
     shapes: Shapes,
     /// Where the rows are from, for messages.
@@ -252,7 +269,7 @@ impl Decoder<'_> {
 
     fn indices(&self, row: &Row) -> Result<Tensor, String> {
         let indices = self.coder.indices(self.shapes.grid.shape(row.grid), &row.ids)?;
-        let (largest, codes) = (indices.max().int64_value(&[]), self.opened.codec().vocabulary().size);
+        let (largest, codes) = (indices.max().int64_value(&[]), self.codec.vocabulary().size);
         if largest < codes {
             return Ok(indices);
         }
@@ -270,7 +287,7 @@ impl Decoder<'_> {
         let all: Vec<&Tensor> = rows.iter().copied().chain(std::iter::repeat_n(last, missing)).collect();
         let indices = Tensor::cat(&all, 0).to_device(self.device);
         let [height, width] = image_size.unwrap_or_else(|| grid.pixels(first.grid));
-        let images = self.opened.codec().decode(&indices, ImageSize { height, width });
+        let images = self.codec.decode(&indices, ImageSize { height, width });
         let images =
             images.with_context(|| format!("cannot decode the batch that begins with {}", first.key))?;
         for (place, (row, _)) in (0..).zip(batch.drain(..)) {

@@ -257,7 +257,7 @@ impl Encoding<'_> {
         let (prepare, batching) = (plan.prepare.clone(), plan.batching.clone());
         let feed = Feed::start(self.set, prepare, batching, output.input_end())?;
         watch.begin(self.samples, output.input_end());
-        let codec = self.opened.codec();
+        let (codec, _) = self.opened.first(self.options.prefix)?;
         let stopped = self.job(&*codec, plan).run(feed, output, &mut |progress| {
             watch.show(progress);
             self.signals.came().is_none()
@@ -277,7 +277,7 @@ impl Encoding<'_> {
     /// Reads rows back and compares them with what their images give.
     fn verify(&self, export: &Export, finished: &Finished, tell: Tell) -> Result<()> {
         let Export { plan, output, .. } = export;
-        let codec = self.opened.codec();
+        let (codec, _) = self.opened.first(self.options.prefix)?;
         let job = self.job(&*codec, plan);
         let _verifying = tell.work("verifying", None);
         let rows = verify(&job, self.set, &plan.prepare, &plan.batching, output, &finished.sidecar)?;

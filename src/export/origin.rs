@@ -214,6 +214,7 @@ fn agree(first: &TokenSet, other: &TokenSet, parts: bool) -> Result<(), ExportEr
     let labelled = !by_files || [a, b].iter().all(|sidecar| sidecar.source.labels_used.is_some());
     let facts = [
         ("format", a.format == b.format, alike),
+        ("how many of an image's tokens they hold (--prefix)", a.kept() == b.kept(), alike),
         ("tokenizer", a.tokenizer.agrees_with(&b.tokenizer), alike),
         ("the positions of their tokenizer (--positions)", a.positions == b.positions, alike),
         ("dtype", a.dtype == b.dtype, alike),

@@ -8,12 +8,13 @@ use tch::Device;
 
 use super::ids::{IdOptions, Ids};
 use super::{Batching, Coder, ExportSplit, Part, SHARD_ROWS, ShardSize, Subset};
+use crate::codec::Codec;
 use crate::run::{Compute, ModelChoice, Opened, Pick};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};
 use pixtok_tokens::{
     Counts, Division, Dtype, FormatKind, Grid, MAX_ID, Preprocessing, SideFiles, Sidecar, Source, StatedGrid,
-    StatedVocabulary,
+    StatedPrefix, StatedVocabulary,
 };
 
 /// The options of an export.
@@ -42,6 +43,9 @@ pub struct EncodeOptions {
     pub resize: Option<u32>,
     /// Whether to encode the mirror image of each image too.
     pub flip: bool,
+    /// How many of the first tokens of an image are stored, or of the stages of a residual quantizer;
+    /// absent: all.
+    pub prefix: Option<u32>,
     /// How codes are stored.
     pub ids: IdOptions,
     /// Rows in a shard.
@@ -102,16 +106,18 @@ impl<'a> Plan<'a> {
         device: Device,
     ) -> Result<Self> {
         let data = data_config(options, opened)?;
-        let grid = stated_grid(options, opened, &data)?;
+        let (codec, prefix) = opened.first(options.prefix)?;
+        let grid = stated_grid(options, &*codec, &data)?;
         let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, grid.downsample)?;
-        let coder = coder(options, opened, &ids)?;
+        let coder = coder(options, opened, &*codec, &ids)?;
         let fit = if options.whole {
             // So that ids can state the size of every grid.
             Fit::Whole { factor: opened.side_multiple() * ids.framing.size.step() }
         } else {
             Fit::Centre
         };
-        let sidecar = sidecar(options, opened, set, subset, (&data, grid), &ids, &coder)?;
+        let tokenizer = (opened, &*codec, prefix);
+        let sidecar = sidecar(options, tokenizer, set, subset, (&data, grid), &ids, &coder)?;
         options.format.format().check(&sidecar.layout())?;
         let batch_size = options.batch_size.map_or(opened.batch_size(), |size| size as usize);
         let views = u64::from(sidecar.views);
@@ -209,9 +215,9 @@ fn codes(options: &EncodeOptions, opened: &Opened) -> Result<u32> {
     u32::try_from(size).context("the codebook is too large for 32 bits")
 }
 
-fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, ids: &Ids) -> Result<Coder<'a>> {
+fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, codec: &dyn Codec, ids: &Ids) -> Result<Coder<'a>> {
     let coder = Coder {
-        codebooks: u32::try_from(opened.codec().vocabulary().codebooks).context("too many codebooks")?,
+        codebooks: u32::try_from(codec.vocabulary().codebooks).context("too many codebooks")?,
         radix: if options.ids.digits { opened.radix() } else { None },
         arrangement: options.ids.arrange.unwrap_or_default(),
         vocabulary: ids.vocabulary.clone(),
@@ -227,9 +233,9 @@ fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, ids: &Ids) -> Result<C
 }
 
 /// The shape of the images' tokens.
-fn stated_grid(options: &EncodeOptions, opened: &Opened, data: &data::Config) -> Result<StatedGrid> {
+fn stated_grid(options: &EncodeOptions, codec: &dyn Codec, data: &data::Config) -> Result<StatedGrid> {
     let size = data.image_size;
-    let shape = opened.codec().shape(size)?;
+    let shape = codec.shape(size)?;
     let same = StatedGrid::of(shape, [size.height, size.width])?;
     if !options.whole {
         return Ok(same);
@@ -258,7 +264,7 @@ fn of_one_size(flag: &str, ImageSize { height, width }: ImageSize) -> anyhow::Er
 
 fn sidecar(
     options: &EncodeOptions,
-    opened: &Opened,
+    (opened, codec, prefix): (&Opened, &dyn Codec, Option<StatedPrefix>),
     set: &SampleSet,
     subset: Subset,
     (data, stated_grid): (&data::Config, StatedGrid),
@@ -276,12 +282,13 @@ fn sidecar(
         format_version: Sidecar::version(),
         pixtok: env!("CARGO_PKG_VERSION").to_owned(),
         format: options.format,
-        tokenizer: opened.stated(options.ids.digits, coder.numbers(), coder.arrangement)?,
+        tokenizer: opened.stated(codec, options.ids.digits, coder.numbers(), coder.arrangement)?,
         made_by: opened.made_by(&options.tokenizer),
         positions: opened.stated_positions(),
         dtype: dtype(options, largest)?,
         order: "row-major".into(),
         grid: stated_grid,
+        prefix,
         image_size: centre.then_some([height, width]),
         preprocessing: preprocessing(data, centre)?,
         vocabulary: stated_vocabulary(ids, options.format),

@@ -12,6 +12,8 @@ mod layout;
 pub mod magvit2;
 pub mod one_d;
 pub mod pair;
+pub mod tail_drop;
+mod tokenizer;
 pub mod vit;
 
 use std::fmt::Debug;
@@ -23,11 +25,13 @@ pub use kind::{Config, written};
 pub use pair::comparable;
 pub use pixtok_images::data::ImageSize;
 pub use pixtok_tokens::TokenShape;
+pub use tokenizer::{Reconstruction, Tokenizer};
 
 use crate::layers::Extension;
-use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError};
-use crate::variables::{Component, Scope, Variables};
+use crate::quantizer::{Mode, QuantizerConfig, QuantizerError};
+use crate::variables::{Component, Scope};
 use pixtok_base::{Class, Classified};
+use tail_drop::TailDrop;
 
 /// The model's settings do not work together.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +152,16 @@ pub trait Settings {
         None
     }
 
+    /// In training, which images keep only their first tokens; `None` if all keep all.
+    fn tail_drop(&self) -> Option<&TailDrop> {
+        None
+    }
+
+    /// Whether training draws noise, so that its seeds matter.
+    fn draws_noise(&self) -> bool {
+        self.tail_drop().is_some()
+    }
+
     /// The network that these settings make around a quantizer, for images of this size. Builds
     /// nothing.
     ///
@@ -199,168 +213,4 @@ pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
 pub fn size_of(images: &Tensor) -> ImageSize {
     let size = images.size();
     ImageSize { height: size[2] as u32, width: size[3] as u32 }
-}
-
-/// Encoder, quantizer and decoder: converts images to indices and back.
-#[derive(Debug)]
-pub struct Tokenizer {
-    encoder: Box<dyn Encoder>,
-    /// Public for the training loop, which starts and updates it.
-    pub quantizer: Box<dyn Quantizer>,
-    decoder: Box<dyn Decoder>,
-}
-
-/// The result of [`Tokenizer::forward`].
-#[derive(Debug)]
-pub struct Reconstruction {
-    /// The reconstruction, `[B, 3, H, W]`, about [−1, 1], in the precision of the decoder.
-    pub recon: Tensor,
-    /// The latents z, `[B, N, C]`, before quantization.
-    pub latents: Tensor,
-    /// Indices, auxiliary losses and statistics.
-    pub quantized: Quantized,
-}
-
-impl Tokenizer {
-    /// Builds the network with its variables in `variables`, for images of this size.
-    ///
-    /// # Errors
-    /// When a setting is out of range or the settings do not fit each other; the message says which.
-    pub fn new(
-        variables: &Variables,
-        model: &dyn Settings,
-        quantizer: &QuantizerConfig,
-        image: ImageSize,
-    ) -> Result<Self, ModelError> {
-        let plan = model.plan(quantizer, image)?;
-        let channels = plan.latent_channels();
-        Ok(Self {
-            encoder: plan.encoder(&variables.scope(Component::Encoder)),
-            quantizer: quantizer.settings().build(&variables.scope(Component::Quantizer), channels)?,
-            decoder: plan.decoder(&variables.scope(Component::Decoder)),
-        })
-    }
-
-    /// Of parts whose latents have the same width, and whose tokens have the same shape.
-    #[cfg(test)]
-    pub(crate) fn from_parts(
-        encoder: Box<dyn Encoder>,
-        quantizer: Box<dyn Quantizer>,
-        decoder: Box<dyn Decoder>,
-    ) -> Self {
-        Self { encoder, quantizer, decoder }
-    }
-
-    /// The shape of the tokens of an image of this size.
-    ///
-    /// # Errors
-    /// When the encoder cannot take images of this size.
-    pub fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
-        self.encoder.shape(image)
-    }
-
-    /// Height and width of the images must be multiples of this number of pixels.
-    #[must_use]
-    pub fn side_multiple(&self) -> i64 {
-        self.encoder.side_multiple()
-    }
-
-    /// The only size of images that it takes; `None` if it takes all multiples of
-    /// [`Tokenizer::side_multiple`].
-    #[must_use]
-    pub fn only_size(&self) -> Option<ImageSize> {
-        self.encoder.only_size()
-    }
-
-    /// The weight of the decoder's last layer.
-    pub fn last_layer(&self) -> &Tensor {
-        self.decoder.last_layer()
-    }
-
-    /// The device of its weights.
-    #[must_use]
-    pub fn device(&self) -> Device {
-        self.encoder.device()
-    }
-
-    /// The sizes of the codebooks.
-    #[must_use]
-    pub fn codebook(&self) -> CodebookShape {
-        self.quantizer.codebook()
-    }
-
-    /// Encodes `[B, 3, H, W]` in [−1, 1] to latents z `[B, N, C]`.
-    pub fn latents(&self, images: &Tensor) -> Tensor {
-        self.encoder.forward(images, Mode::Eval)
-    }
-
-    /// Encodes images to indices in the tokens' own shape: `[B, h, w]` of a grid, `[B, N]` of a
-    /// sequence (with an additional axis for several codebooks).
-    ///
-    /// # Shapes
-    /// `images`: `[B, 3, H, W]` in [−1, 1].
-    ///
-    /// # Errors
-    /// As [`Tokenizer::shape`].
-    pub fn encode(&self, images: &Tensor) -> Result<Tensor, ModelError> {
-        let shape = self.shape(size_of(images))?;
-        Ok(self.shaped(&self.quantizer.quantize(&self.latents(images), Mode::Eval).indices, images, shape))
-    }
-
-    /// Brings the quantizer's indices into the shape of [`Tokenizer::encode`].
-    ///
-    /// # Shapes
-    /// `indices`: `[B, N]` or `[B, N, codebooks]`, of `images [B, 3, H, W]`, whose tokens have `shape`
-    /// ([`Tokenizer::shape`]).
-    pub fn shaped(&self, indices: &Tensor, images: &Tensor, shape: TokenShape) -> Tensor {
-        let ImageSize { height, width } = size_of(images);
-        let TokenShape::Grid { h, w } = shape else {
-            return indices.shallow_clone();
-        };
-        // One pixel of each position: a tensor that has the grid's size for images of any size, in
-        // a trace too.
-        let step = |pixels: u32, positions: u32| i64::from(pixels / positions);
-        let places =
-            images.select(1, 0).slice(1, None, None, step(height, h)).slice(2, None, None, step(width, w));
-        match indices.size().get(2) {
-            None => indices.reshape_as(&places),
-            Some(&codebooks) => {
-                indices.reshape_as(&places.unsqueeze(3).expand([-1, -1, -1, codebooks], false))
-            }
-        }
-    }
-
-    /// Decodes indices in the shape of [`Tokenizer::encode`] to images `[B, 3, H, W]` of this size.
-    pub fn decode(&self, indices: &Tensor, image: ImageSize) -> Tensor {
-        let size = indices.size();
-        let several = self.codebook().codebooks > 1;
-        let how = Decode { mode: Mode::Eval, places: None };
-        if size.len() == 2 + usize::from(several) {
-            let z_q = self.quantizer.lookup(indices);
-            return self.decoder.forward(&z_q, TokenShape::Sequence { n: size[1] as u32 }, image, &how);
-        }
-        let z_q = self.quantizer.lookup(&indices.flatten(1, 2));
-        let places = if several { indices.select(3, 0) } else { indices.shallow_clone() };
-        let shape = TokenShape::Grid { h: size[1] as u32, w: size[2] as u32 };
-        self.decoder.forward(&z_q, shape, image, &Decode { places: Some(&places), ..how })
-    }
-
-    /// Encodes, quantizes and decodes images `[B, 3, H, W]` in [−1, 1].
-    ///
-    /// # Errors
-    /// As [`Tokenizer::shape`].
-    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Reconstruction, ModelError> {
-        let image = size_of(images);
-        let shape = self.shape(image)?;
-        let latents = self.encoder.forward(images, mode);
-        let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.reconstruct(&quantized.latent, shape, image, mode);
-        Ok(Reconstruction { recon, latents, quantized })
-    }
-
-    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`. The tokens of an
-    /// image of this size have `shape` ([`Tokenizer::shape`]).
-    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
-        self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
-    }
 }

@@ -39,6 +39,14 @@ impl Settings for Config {
             let words = setting("each").text(" of a grouped quantizer is grouped too; raise ");
             return Err(QuantizerError(words.setting("groups").text(" instead")));
         }
+        if let QuantizerConfig::Residual(residual) = &*self.each
+            && residual.tail_drop.is_some()
+        {
+            return Err(QuantizerError(setting("tail_drop").inside().text(
+                " is for a residual quantizer by itself: the first codebooks of several groups are no coarser \
+                 latent; leave it out",
+            )));
+        }
         self.each.settings().check().map_err(QuantizerError::inside)
     }
 

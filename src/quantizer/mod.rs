@@ -25,6 +25,7 @@ mod search;
 mod settings;
 pub mod simvq;
 mod straight_through;
+mod tail_drop;
 mod vectors;
 pub mod vq;
 mod words;
@@ -41,6 +42,7 @@ pub use memory::MemoryBudget;
 pub use settings::Settings;
 use settings::{bits_of, require, require_temperature, require_weight};
 pub use straight_through::straight_through;
+pub use tail_drop::TailDrop;
 pub use words::{Words, setting};
 
 use crate::statistics::{Monitor, Statistic, UpdateReport};
@@ -79,8 +81,8 @@ impl Mode<'static> {
 /// The result of [`Quantizer::quantize`].
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise in training);
-    /// its gradient is an estimate.
+    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise and the tail drop
+    /// of a residual in training); its gradient is an estimate.
     pub latent: Tensor,
     /// `[B, N]` int64 in `0..K`; `[B, N, codebooks]` for several codebooks.
     pub indices: Tensor,
@@ -187,8 +189,15 @@ pub trait Quantizer: Debug + Send {
     /// equal bit for bit for the same shape, device and thread count.
     ///
     /// # Shapes
-    /// `indices`: `[B, N]` or `[B, N, codebooks]` int64 -> `[B, N, C]`.
+    /// `indices`: `[B, N]` or `[B, N, codebooks]` int64 -> `[B, N, C]`; `[B, N, n]` with the first n
+    /// codebooks where [`Quantizer::has_stages`].
     fn lookup(&self, indices: &Tensor) -> Tensor;
+
+    /// Whether each codebook refines those before it, so that the codes of the first ones are a
+    /// coarser latent.
+    fn has_stages(&self) -> bool {
+        false
+    }
 
     /// Codes of one codebook, counted from 0, as [`Quantizer::lookup`] uses them: before the
     /// projection out of the quantizer, and before the codes of several codebooks are combined.

@@ -42,8 +42,8 @@ impl Parts {
     /// The indices of each part.
     ///
     /// # Shapes
-    /// `[B, N]` for a single codebook in total, otherwise `[B, N, codebooks]`; each part's are
-    /// similar.
+    /// `[B, N]` for a single codebook in total, otherwise `[B, N, codebooks]`, or those of the first
+    /// parts; each part's are similar.
     pub fn indices_by_part(&self, indices: &Tensor) -> Vec<Tensor> {
         let (all, each) = (self.codebook().codebooks, self.0[0].codebook().codebooks);
         if all == 1 {
@@ -53,7 +53,7 @@ impl Parts {
             1 => indices.select(2, part),
             _ => indices.narrow(2, part * each, each),
         };
-        (0..self.count()).map(of_part).collect()
+        (0..indices.size()[2] / each).map(of_part).collect()
     }
 
     /// The inverse of [`Parts::indices_by_part`].

@@ -4,6 +4,10 @@
 //!
 //! As in vector-quantize-pytorch, each stage passes its gradient on to the latent, so the latent's
 //! gradient is the sum over the stages, and so are the losses.
+//!
+//! The first codes of a position are a coarser latent. With [`TailDrop`] (SoundStream's quantizer
+//! dropout, by image) training prepares the decoder for it: absent stages add nothing to the
+//! latent, but are quantized, and learn from their losses, as all others.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -13,7 +17,7 @@ use super::parts::{Gathered, Parts};
 use super::projection::Projection;
 use super::{
     CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig, QuantizerError, Settings, StartOutcome,
-    Words, require, setting,
+    TailDrop, Words, require, setting,
 };
 use crate::layers::as_kind;
 use crate::statistics::{Statistic, UpdateReport};
@@ -33,6 +37,9 @@ pub struct Config {
     pub stages: i64,
     /// The quantizer of each stage.
     pub each: Box<QuantizerConfig>,
+    /// In training, which images keep only the first stages; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail_drop: Option<TailDrop>,
 }
 
 fn default_stages() -> i64 {
@@ -48,6 +55,7 @@ impl Settings for Config {
                  \"grouped\" with each = { kind = \"residual\", … }",
             )));
         }
+        self.check_tail_drop()?;
         self.each.settings().check_stage().map_err(QuantizerError::inside)?;
         let ratio = self.each.settings().stage_ratio();
         let most = if ratio > 1.0 { 1 + (FINEST.ln() / ratio.ln()) as i64 } else { i64::MAX };
@@ -87,7 +95,7 @@ impl Settings for Config {
     }
 
     fn draws_noise(&self) -> bool {
-        self.each.settings().draws_noise()
+        self.tail_drop.is_some() || self.each.settings().draws_noise()
     }
 
     fn batch_terms(&self) -> Vec<String> {
@@ -99,11 +107,24 @@ impl Settings for Config {
     }
 }
 
+impl Config {
+    fn check_tail_drop(&self) -> Result<(), QuantizerError> {
+        let Some(tail_drop) = self.tail_drop else { return Ok(()) };
+        require(tail_drop.is_share(), "tail_drop.keep_full", tail_drop.keep_full, TailDrop::SHARE)?;
+        if self.stages > 1 {
+            return Ok(());
+        }
+        let words = setting("tail_drop").text(" leaves out the last stages, and ").setting("stages");
+        Err(QuantizerError(words.text(" is 1; raise it, or leave tail drop out")))
+    }
+}
+
 /// The residual quantizer. Its stages share one projection in and out.
 #[derive(Debug)]
 pub struct Residual {
     projection: Projection,
     stages: Parts,
+    tail_drop: Option<TailDrop>,
     /// `[D]`: the limits ± to which the input is squashed, if the kind of the stages asks for it.
     limits: Option<Tensor>,
 }
@@ -125,7 +146,15 @@ impl Residual {
         let limits = each
             .stage_limits()
             .map(|limits| Tensor::from_slice(&limits).to_kind(Kind::Float).to_device(path.device()));
-        Ok(Self { projection: Projection::new(path, channels, width), stages: Parts(stages?), limits })
+        let (projection, stages) = (Projection::new(path, channels, width), Parts(stages?));
+        Ok(Self { projection, stages, tail_drop: config.tail_drop, limits })
+    }
+
+    /// Which stages each image of `z` keeps, `[B, stages]` bool; `None` if all keep all.
+    fn kept(&self, z: &Tensor, mode: Mode) -> Option<Tensor> {
+        let Mode::Train { noise, .. } = mode else { return None };
+        let noise = noise.derive("stages", &[]);
+        self.tail_drop.map(|drop| drop.kept(z.size()[0], self.stages.count(), noise, z.device()))
     }
 
     /// The input of the first stage.
@@ -174,10 +203,14 @@ impl Quantizer for Residual {
             let mut rest = self.input(z);
             let mut gathered = Gathered::default();
             let mut codes = vec![];
-            for stage in &self.stages.0 {
+            let kept = self.kept(z, mode);
+            for (i, stage) in (0..).zip(&self.stages.0) {
                 let of_stage = gathered.run(&**stage, &rest, mode);
                 rest = &rest - of_stage.detach();
-                codes.push(of_stage);
+                codes.push(match &kept {
+                    Some(kept) => of_stage.where_scalarother(&kept.select(1, i).view([-1, 1, 1]), 0.0),
+                    None => of_stage,
+                });
             }
             Quantized {
                 latent: self.projection.project_out(&sum(codes)),
@@ -205,6 +238,10 @@ impl Quantizer for Residual {
         self.stages.codebook()
     }
 
+    fn has_stages(&self) -> bool {
+        self.stages.count() > 1
+    }
+
     fn update(&mut self, statistics: &[Statistic], seed: Seed) -> UpdateReport {
         self.stages.update(statistics, seed)
     }
@@ -221,4 +258,107 @@ impl Quantizer for Residual {
 /// Adds the codes of all stages from the first on, in the same order in `quantize` and `lookup`.
 fn sum(codes: Vec<Tensor>) -> Tensor {
     codes.into_iter().reduce(|sum, codes| sum + codes).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::variables::{Component, Variables};
+    use crate::world::World;
+    use pixtok_torch::Noise;
+    use serde_json::{Value, json};
+
+    /// Three stages of VQ, whose gradient to the latent is that of the identity for each stage.
+    fn built(tail_drop: Value) -> Box<dyn Quantizer> {
+        let each = json!({ "kind": "vq", "codebook_size": 24, "codebook_dim": 4, "start": "uniform" });
+        let mut config = json!({ "kind": "residual", "stages": 3, "each": each });
+        if !tail_drop.is_null() {
+            config["tail_drop"] = tail_drop;
+        }
+        let config: QuantizerConfig = serde_json::from_value(config).unwrap();
+        pixtok_torch::reseed(Seed(1));
+        config.settings().build(&Variables::new(Device::Cpu).root(Component::Quantizer), 4).unwrap()
+    }
+
+    fn latents() -> Tensor {
+        pixtok_torch::reseed(Seed(2));
+        Tensor::randn([16, 5, 4], (Kind::Float, Device::Cpu)) * 0.1
+    }
+
+    fn train(noise: Noise) -> Mode<'static> {
+        Mode::Train { noise, world: World::alone() }
+    }
+
+    #[test]
+    fn the_first_codes_are_a_coarser_latent() {
+        let quantizer = built(Value::Null);
+        assert!(quantizer.has_stages());
+        let indices = quantizer.quantize(&latents(), Mode::Eval).indices;
+        let mut sum = quantizer.codes(0, &indices.select(2, 0));
+        assert_eq!(quantizer.lookup(&indices.narrow(2, 0, 1)), sum);
+        for n in 2..=3 {
+            sum = sum + quantizer.codes(n - 1, &indices.select(2, n - 1));
+            assert_eq!(quantizer.lookup(&indices.narrow(2, 0, n)), sum, "{n} stages");
+        }
+    }
+
+    #[test]
+    fn an_image_trains_on_its_first_codes() {
+        let noise = Noise::new(Seed(3));
+        let (drop, plain) = (built(json!({ "keep_full": 0.5 })), built(Value::Null));
+        let z = latents().set_requires_grad(true);
+        let (made, whole) = (drop.quantize(&z, train(noise)), plain.quantize(&z, train(noise)));
+        let kept = TailDrop { keep_full: 0.5 }.kept(16, 3, noise.derive("stages", &[]), Device::Cpu);
+        let lengths = kept.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
+        let lengths: Vec<i64> = Vec::try_from(lengths).unwrap();
+        assert!(lengths.contains(&3) && lengths.iter().any(|&n| n < 3), "{lengths:?}");
+        made.latent.sum(Kind::Float).backward();
+        for (image, &n) in (0..).zip(&lengths) {
+            let indices = made.indices.narrow(0, image, 1);
+            assert_eq!(made.latent.narrow(0, image, 1), drop.lookup(&indices.narrow(2, 0, n)), "{image}");
+            let off = (z.grad().get(image) - n as f64).abs().max().double_value(&[]);
+            assert!(off < 1e-5, "image {image} has {n} stages, and its gradient is off by {off}");
+        }
+        // Codes, losses and statistics are those of all stages.
+        assert_eq!(made.indices, whole.indices);
+        for (made, whole) in made.losses.iter().zip(&whole.losses) {
+            assert_eq!((made.name, &made.value), (whole.name, &whole.value));
+        }
+        assert_eq!(format!("{:?}", made.statistics), format!("{:?}", whole.statistics));
+        // In evaluation, and for images that keep all, nothing is left out.
+        let all = built(json!({ "keep_full": 1.0 })).quantize(&z, train(noise));
+        assert_eq!(all.latent, whole.latent);
+        let evaluated = drop.quantize(&z, Mode::Eval);
+        assert_eq!(drop.lookup(&evaluated.indices), evaluated.latent);
+    }
+
+    #[test]
+    fn settings_that_leave_nothing_to_drop_are_refused() {
+        let check = |config: Value| {
+            let config: QuantizerConfig = serde_json::from_value(config).unwrap();
+            config.settings().check().map_err(|error| error.to_string())
+        };
+        let each = json!({ "kind": "fsq", "levels": [8, 5] });
+        let residual = |stages: i64, keep_full: f64| {
+            let tail_drop = json!({ "keep_full": keep_full });
+            json!({ "kind": "residual", "stages": stages, "each": each, "tail_drop": tail_drop })
+        };
+        assert_eq!(check(residual(2, 0.0)), Ok(()));
+        let grouped = json!({ "kind": "grouped", "each": residual(2, 0.5) });
+        for (config, part) in [
+            (residual(2, 1.5), "quantizer.tail_drop.keep_full is 1.5; it is the share of the images"),
+            (residual(1, 0.5), "quantizer.tail_drop leaves out the last stages, and quantizer.stages is 1"),
+            (grouped, "quantizer.each.tail_drop is for a residual quantizer by itself"),
+        ] {
+            let words = check(config).unwrap_err();
+            assert!(words.contains(part), "{words}");
+        }
+        let config: QuantizerConfig = serde_json::from_value(residual(2, 0.5)).unwrap();
+        assert!(config.settings().draws_noise());
+        let plain = json!({ "kind": "residual", "stages": 2, "each": each });
+        let config: QuantizerConfig = serde_json::from_value(plain).unwrap();
+        assert_eq!(serde_json::to_value(&config).unwrap().get("tail_drop"), None);
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tch::Device;
 
 use super::{ModelChoice, Run, Tell, Trained, maker};
-use crate::codec::{Adapter, Codec, TorchScript};
+use crate::codec::{Adapter, Codec, CodecError, Prefix, TorchScript, prefix_of};
 use crate::config::read_toml;
 use crate::evaluate;
 use crate::quantizer::digits::MixedRadix;
@@ -16,7 +16,7 @@ use crate::train::Weights;
 use pixtok_base::Misuse;
 use pixtok_base::paths::absence;
 use pixtok_images::data::{self, ImageFolder, ImageSize};
-use pixtok_tokens::{Arrangement, MadeBy, StatedPositions, StatedTokenizer};
+use pixtok_tokens::{Arrangement, MadeBy, StatedPositions, StatedPrefix, StatedTokenizer};
 
 /// The number of runs in a folder that a message names.
 const RUNS_SHOWN: usize = 12;
@@ -192,6 +192,24 @@ impl Opened {
         }
     }
 
+    /// The codec of the first tokens or codebooks, as many as `prefix` says, and what they are the
+    /// first of; without a prefix, or with one of all, the usual codec.
+    ///
+    /// # Errors
+    /// When the tokenizer has no such prefix.
+    pub fn first(
+        &self,
+        prefix: Option<u32>,
+    ) -> Result<(Box<dyn Codec + '_>, Option<StatedPrefix>), CodecError> {
+        let codec = self.codec();
+        let Some(length) = prefix else { return Ok((codec, None)) };
+        let whole = prefix_of(&*codec, length)?;
+        if length == whole.of {
+            return Ok((codec, None));
+        }
+        Ok((Box::new(Prefix::new(codec, length)?), Some(whole)))
+    }
+
     /// Height and width of the images must be multiples of this number of pixels.
     #[must_use]
     pub fn side_multiple(&self) -> u32 {
@@ -278,12 +296,19 @@ impl Opened {
         }
     }
 
-    /// What a sidecar states about the tokenizer.
+    /// What a sidecar states about the tokenizer, whose tokens are those of `codec`: its own, or the
+    /// first of them.
     ///
     /// # Errors
     /// The same as [`Opened::weights_blake3`].
-    pub fn stated(&self, digits: bool, numbers: u32, arrangement: Arrangement) -> Result<StatedTokenizer> {
-        let vocabulary = self.codec().vocabulary();
+    pub fn stated(
+        &self,
+        codec: &dyn Codec,
+        digits: bool,
+        numbers: u32,
+        arrangement: Arrangement,
+    ) -> Result<StatedTokenizer> {
+        let vocabulary = codec.vocabulary();
         let (kind, quantizer) = match self {
             Self::Own(trained) => {
                 let config = &trained.config.quantizer;

@@ -279,6 +279,7 @@ impl Job {
             batch_size: None,
             background: None,
             measures: measures.clone(),
+            any_prefixes: true,
             trained_on: Some(self.trained_on.clone()),
             json: file("figures.json"),
             per_image: file("per_image.csv"),

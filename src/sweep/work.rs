@@ -133,7 +133,13 @@ mod tests {
             protocol: Some("protocol.toml".into()),
             batch_size: None,
             background: Some([1, 2, 3]),
-            measures: MeasureOptions { metrics: Metric::ALL.to_vec(), stability: true, ..Default::default() },
+            measures: MeasureOptions {
+                metrics: Metric::ALL.to_vec(),
+                stability: true,
+                prefixes: vec![2, 8],
+                ..Default::default()
+            },
+            any_prefixes: true,
             trained_on: Some(vec!["1 of 3 images".into()]),
             json: Some("figures.json".into()),
             per_image: None,

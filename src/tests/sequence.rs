@@ -34,9 +34,9 @@ use pixtok_torch::{DeviceChoice, Precision, no_grad};
 pub(crate) const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
 const PIXELS: i64 = 3 * 16 * 24;
 /// The number of tokens of an image, and of numbers in a latent.
-const TOKENS: i64 = 5;
-const SEQUENCE: TokenShape = TokenShape::Sequence { n: TOKENS as u32 };
-const DIM: i64 = 2;
+pub(super) const TOKENS: i64 = 5;
+pub(super) const SEQUENCE: TokenShape = TokenShape::Sequence { n: TOKENS as u32 };
+pub(super) const DIM: i64 = 2;
 
 /// A matrix from all pixels to all latents.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ impl Decoder for Linear {
 }
 
 /// The toy in training, with a config that has the same quantizer.
-fn parts(quantizer: &str, shape: TokenShape) -> (Config, Tokenizer, Variables) {
+pub(super) fn parts(quantizer: &str, shape: TokenShape) -> (Config, Tokenizer, Variables) {
     let text = format!("[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[quantizer]\n{quantizer}\n");
     let config: Config = toml::from_str(&text).unwrap();
     let (config, store) = (config.resolved(), Variables::new(Device::Cpu));
@@ -123,7 +123,7 @@ pub(crate) const RESIDUAL: &str =
     "kind = \"residual\"\nstages = 2\neach = { kind = \"fsq\", levels = [5, 3] }";
 
 /// Seven pictures in a folder.
-fn pictures(folder: &Path) -> PathBuf {
+pub(super) fn pictures(folder: &Path) -> PathBuf {
     let images = folder.join("images");
     pixtok_torch::reseed(Seed(2));
     for i in 0..7 {
@@ -133,7 +133,7 @@ fn pictures(folder: &Path) -> PathBuf {
     images
 }
 
-fn picture(path: &Path) -> Picture {
+pub(super) fn picture(path: &Path) -> Picture {
     read(path, &PictureOptions::default()).unwrap().release()
 }
 
@@ -141,7 +141,7 @@ fn compute() -> Compute {
     Compute { device: DeviceChoice::Cpu, threads: None }
 }
 
-fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
+pub(super) fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
     EncodeOptions {
         tokenizer: PathBuf::new(),
         choice: ModelChoice::default(),
@@ -154,6 +154,7 @@ fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
         image_size: None,
         resize: None,
         flip: false,
+        prefix: None,
         ids: IdOptions::default(),
         shard_rows: Some(3),
         shard_bytes: None,
@@ -165,7 +166,7 @@ fn encoding(data: &Path, out: &Path, format: FormatKind) -> EncodeOptions {
     }
 }
 
-fn decoding(tokens: &Path, out: &Path) -> DecodeOptions {
+pub(super) fn decoding(tokens: &Path, out: &Path) -> DecodeOptions {
     DecodeOptions {
         tokenizer: PathBuf::new(),
         choice: WeightsChoice {
@@ -196,7 +197,7 @@ impl Watch for Nobody {
     fn end(&mut self) {}
 }
 
-fn encoded(opened: &Opened, options: &EncodeOptions) -> anyhow::Result<Encoded> {
+pub(super) fn encoded(opened: &Opened, options: &EncodeOptions) -> anyhow::Result<Encoded> {
     encode_by(opened, Part::ALL, Device::Cpu, options, Tell::to(&|_| ()), &mut Nobody)
 }
 

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::names::TokenNames;
 use super::{
-    Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, Preprocessing, Shard, SideFiles,
-    SizeTokens, Source, StatedGrid, StatedIds, StatedPositions, StatedTokenizer, StatedVocabulary,
+    Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, PrefixAxis, Preprocessing, Shard,
+    SideFiles, SizeTokens, Source, StatedGrid, StatedIds, StatedPositions, StatedPrefix, StatedTokenizer, StatedVocabulary,
     TokensError, Vocabulary, io_error,
 };
 use pixtok_base::Action;
@@ -47,6 +47,9 @@ pub struct Sidecar {
     pub order: String,
     /// The latent grid, or the sequence.
     pub grid: StatedGrid,
+    /// What these tokens are the first of; absent if they are all tokens of their images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<StatedPrefix>,
     /// Height and width in pixels of the encoded images; `None` if they differ.
     pub image_size: Option<[u32; 2]>,
     /// How pictures were prepared.
@@ -112,6 +115,17 @@ impl Sidecar {
             document_index: self.document_index,
             classes: self.source.classes.clone(),
         }
+    }
+
+    /// How many tokens or codebooks the set holds of those that its prefix is of, and the prefix.
+    #[must_use]
+    pub fn kept(&self) -> Option<(u32, StatedPrefix)> {
+        let prefix = self.prefix?;
+        let kept = match prefix.axis {
+            PrefixAxis::Tokens => self.grid.constant().filter(|_| self.grid.is_sequence())?.w,
+            PrefixAxis::Codebooks => self.tokenizer.codebooks,
+        };
+        Some((kept, prefix))
     }
 
     /// Height and width in pixels of the image of a row with this grid, as it was encoded.
@@ -232,6 +246,7 @@ impl Sidecar {
         };
         let has_one_row = self.grid.constant().is_some_and(|grid| grid.h == 1);
         let numbers = 1..=MAX_NUMBERS;
+        let is_prefix = self.kept().is_some_and(|(kept, prefix)| (1..prefix.of).contains(&kept));
         if rows != Some(self.counts.rows) || self.shard_rows.contains(&0) {
             Some("its shards and its counts do not agree")
         } else if !(1..=2).contains(&self.views) || !numbers.contains(&self.tokenizer.numbers) {
@@ -248,6 +263,8 @@ impl Sidecar {
             Some("its tokens are a sequence, and its grid has a downsample")
         } else if self.grid.is_sequence() && (self.specials.needs_grid() || self.axes != Axes::Sequence) {
             Some("its tokens are a sequence, and its framing or its axes are for a grid")
+        } else if self.prefix.is_some() && !is_prefix {
+            Some("its prefix is not a part of what it is of")
         } else if matches!(self.specials.size, SizeTokens::Grid { div: 0, .. }) {
             Some("its size tokens divide by 0")
         } else if map_is_elsewhere {

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use tch::Device;
 
 use super::pictures::{Pictures, check_names};
-use super::{DecodeOptions, Decoder, Shapes, batch_size, coder, tell_checkpoint, wrong};
+use super::{DecodeOptions, Decoder, Shapes, batch_size, codec, coder, tell_checkpoint, wrong};
+use crate::codec::Codec;
 use crate::export::Coder;
 use crate::outputs::make_empty;
 use crate::run::{Opened, Tell};
@@ -30,11 +31,11 @@ pub(super) fn decode_generated(
     options: &DecodeOptions,
     tell: Tell,
 ) -> Result<u64> {
-    let (form, coder, shapes) = match like {
+    let (form, codec, coder, shapes) = match like {
         Some(set) => {
             wrong::check(set, opened, options, tell)?;
             let shapes = Shapes { grid: set.sidecar.grid, image_size: set.sidecar.image_size };
-            (GeneratedForm::like(set)?, coder(set, opened)?, shapes)
+            (GeneratedForm::like(set)?, codec(set, opened)?, coder(set, opened)?, shapes)
         }
         None => plain(opened)?,
     };
@@ -46,7 +47,7 @@ pub(super) fn decode_generated(
     let work = tell.work("decoding", options.limit);
     let mut pictures = Pictures::new(&options.out, options.sheets, work);
     let origin = options.tokens.display().to_string();
-    let decoder = Decoder { opened, coder, shapes, origin, batch_size: batch_size(options, opened), device };
+    let decoder = Decoder { codec, coder, shapes, origin, batch_size: batch_size(options, opened), device };
     let good = (0..limit).zip(generated.rows()?).filter_map(|(number, row)| match row {
         Ok(Ok(row)) => Some(Ok((number, row))),
         // They were reported.
@@ -58,7 +59,7 @@ pub(super) fn decode_generated(
 }
 
 /// How codes alone are read and decoded, without a set that says what they mean.
-fn plain<'a>(opened: &Opened) -> Result<(GeneratedForm, Coder<'a>, Shapes)> {
+fn plain(opened: &Opened) -> Result<(GeneratedForm, Box<dyn Codec + '_>, Coder<'_>, Shapes)> {
     let codec = opened.codec();
     let ImageSize { height, width } = opened.data().image_size;
     let shape = codec.shape(ImageSize { height, width })?;
@@ -74,7 +75,7 @@ fn plain<'a>(opened: &Opened) -> Result<(GeneratedForm, Coder<'a>, Shapes)> {
     };
     let grid = StatedGrid::of(shape, [height, width])?.of_any_size();
     let image_size = grid.is_sequence().then_some([height, width]);
-    Ok((GeneratedForm::codes(shape, codebooks, codes)?, coder, Shapes { grid, image_size }))
+    Ok((GeneratedForm::codes(shape, codebooks, codes)?, codec, coder, Shapes { grid, image_size }))
 }
 
 /// Checks all rows before the long work: that each can be decoded or is to be left out, and that

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use super::DecodeOptions;
+use super::{DecodeOptions, codec};
 use crate::checkpoint::Which;
 use crate::logger::Verbosity;
 use crate::run::{Opened, Tell, WeightsChoice};
@@ -17,7 +17,8 @@ const TELLING: [&str; 3] = ["kind ", "codebook_size ", "weights "];
 /// decoded anyway. The other differences are details.
 pub(super) fn check(set: &TokenSet, opened: &Opened, options: &DecodeOptions, tell: Tell) -> Result<()> {
     let stated = &set.sidecar.tokenizer;
-    let own = opened.stated(stated.digits, stated.numbers, stated.arrangement)?;
+    let codec = codec(set, opened)?;
+    let own = opened.stated(&*codec, stated.digits, stated.numbers, stated.arrangement)?;
     let mut differences = differences(stated, &own);
     if differences.is_empty() {
         return Ok(());

@@ -6,11 +6,13 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
+use crate::codec::prefix_of;
 use crate::evaluate::{ENOUGH_FID_IMAGES, Measures, Metric, Networks};
 use crate::pretrained::{Backbone, Inception, Lpips};
-use crate::run::Tell;
 use crate::run::weights::{self, FOLDER};
+use crate::run::{Found, Tell};
 use pixtok_base::Misuse;
+use pixtok_tokens::StatedPrefix;
 
 /// The fewest images that have a covariance.
 const LEAST_FID_IMAGES: usize = 2;
@@ -27,6 +29,10 @@ pub struct MeasureOptions {
     pub fid_weights: Option<PathBuf>,
     /// Whether to measure how many tokens stay the same when the image changes a little.
     pub stability: bool,
+    /// How many of the first tokens of an image to decode too, or of the stages of a residual
+    /// quantizer; empty: only all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<u32>,
 }
 
 impl MeasureOptions {
@@ -78,6 +84,32 @@ impl MeasureOptions {
             ));
         }
         Ok(measures)
+    }
+
+    /// The requested prefixes that this tokenizer has, ascending. All tokens are measured anyway, so
+    /// they are not among these. With `leave_out`, other prefixes are left out and named.
+    ///
+    /// # Errors
+    /// [`Misuse`] for a prefix that the tokenizer does not have.
+    pub(super) fn prefixes_of(&self, found: &Found, leave_out: bool, tell: Tell) -> Result<Vec<u32>> {
+        let mut lengths = vec![];
+        for &length in &self.prefixes {
+            let whole = match found {
+                Found::Tokenizer(opened) => prefix_of(&*opened.codec(), length).map_err(anyhow::Error::from),
+                Found::Reconstructions(_) => Err(Misuse(format!(
+                    "--prefix {length} is of tokens, which reconstructions alone do not have; leave it out"
+                ))
+                .into()),
+            };
+            match whole {
+                Ok(StatedPrefix { of, .. }) => lengths.extend(Some(length).filter(|&length| length < of)),
+                Err(error) if leave_out => tell.say(&format!("left out: {error}")),
+                Err(error) => return Err(error),
+            }
+        }
+        lengths.sort_unstable();
+        lengths.dedup();
+        Ok(lengths)
     }
 
     /// Checks that no metric is requested by name that needs images larger than this (height,

@@ -67,6 +67,9 @@ pub struct EvaluateOptions {
     pub background: Option<[u8; 3]>,
     /// What to measure.
     pub measures: MeasureOptions,
+    /// Whether prefixes that the tokenizer does not have are left out instead of refused, as in a
+    /// comparison of tokenizers of several kinds.
+    pub any_prefixes: bool,
     /// Notes on images that the tokenizer was trained on, if the caller has searched for them;
     /// absent: they are searched for.
     pub trained_on: Option<Vec<String>>,
@@ -148,7 +151,8 @@ impl Opening {
         }
         tell_omitted([&*images.dataset], tell);
         try_on(&mut found, &images, device)?;
-        let measures = options.measures.measures(images.count(), device, tell)?;
+        let prefixes = options.measures.prefixes_of(&found, options.any_prefixes, tell)?;
+        let measures = Measures { prefixes, ..options.measures.measures(images.count(), device, tell)? };
         let pictures = match options.pictures {
             Some(_) => {
                 evaluate::chosen(&images.dataset, &images.data, images.bound, &images.shown, PICTURES)?
@@ -329,6 +333,9 @@ fn text(
     notes: &[String],
 ) -> String {
     let mut text = format!("{}\n{}", heading(options, found, images), evaluation.figures.table());
+    if let Some(curve) = &evaluation.curve {
+        text += &curve.table();
+    }
     for note in notes {
         let _ = writeln!(text, "note: {note}");
     }
@@ -359,6 +366,9 @@ fn flat(
     }
     if !notes.is_empty() {
         put("notes", json!(notes));
+    }
+    if let Some(curve) = &evaluation.curve {
+        put("prefixes", curve.json());
     }
     put("tokenizer", json!(options.tokenizer));
     put("data", json!(images.words));

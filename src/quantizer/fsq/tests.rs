@@ -164,7 +164,7 @@ fn noise_takes_the_place_of_rounding_in_training_alone() {
 fn an_image_has_the_same_noise_in_every_batch() {
     let plain = Config { noise_probability: 0.5, bound: None, ..config(&[8, 5], Bound::Tanh) };
     let each = Box::new(QuantizerConfig::Fsq(plain.clone()));
-    let stages = QuantizerConfig::Residual(residual::Config { stages: 2, each });
+    let stages = QuantizerConfig::Residual(residual::Config { stages: 2, each, tail_drop: None });
     let groups = grouped::Config { groups: 1, each: Box::new(stages.clone()) };
     pixtok_torch::reseed(Seed(10));
     let z = Tensor::randn([4, 35, 2], (Kind::Float, Device::Cpu));
@@ -226,7 +226,7 @@ fn two_levels_are_for_the_symmetric_bound_and_stages_alone() {
     assert!((normal(&fsq(&[8, 2], Bound::Sigmoid)) - 0.5).abs() < 0.05);
     let stage = Config { bound: None, ..config(&[8, 2], Bound::Tanh) };
     let each = Box::new(QuantizerConfig::Fsq(stage.clone()));
-    let residual = residual::Config { stages: 3, each: each.clone() };
+    let residual = residual::Config { stages: 3, each: each.clone(), tail_drop: None };
     assert!(residual.check_new_training().is_ok());
     assert!(residual.advice(128).iter().all(|advice| !advice.to_string().contains("flips")));
     let grouped = grouped::Config { groups: 2, each };

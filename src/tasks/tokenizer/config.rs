@@ -152,7 +152,12 @@ impl Config {
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
     pub fn plan(&self) -> Result<Box<dyn model::Plan>, model::ModelError> {
-        self.model.settings().plan(&self.quantizer, self.data.image_size)
+        let network = self.model.settings();
+        let plan = network.plan(&self.quantizer, self.data.image_size)?;
+        if let Some(&settings) = network.tail_drop() {
+            model::tail_drop::check(settings, plan.shape())?;
+        }
+        Ok(plan)
     }
 
     fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
@@ -165,7 +170,7 @@ impl Config {
     #[must_use]
     pub fn draws_noise(&self) -> bool {
         let augments = self.adversarial.as_ref().is_some_and(|adversarial| !adversarial.augment.is_empty());
-        augments || self.quantizer.settings().draws_noise()
+        augments || self.model.settings().draws_noise() || self.quantizer.settings().draws_noise()
     }
 
     /// Describes how a step in micro-batches differs from one on the whole batch, apart from

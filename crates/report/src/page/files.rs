@@ -6,7 +6,7 @@ use super::super::plot::{WIDTH, text};
 use super::super::style::Looks;
 use super::super::{Comparison, Exhibit, ReportError};
 use super::panels::Panel;
-use super::{check_exhibits, curves, sizes};
+use super::{check_exhibits, curves, lengths, sizes};
 
 /// The most panels side by side.
 const ACROSS: usize = 3;
@@ -48,6 +48,8 @@ pub fn plots(comparison: &Comparison, exhibits: &[Exhibit]) -> Result<Vec<PlotFi
         ("rate-distortion", sizes::rate(comparison, &looks)),
     ];
     files.extend(single.map(|(name, panel)| PlotFile { name, svg: panel.map(|panel| sheet(&[panel])) }));
+    let by_length = lengths::lengths(comparison, &looks).map(|figure| sheet(&figure.panels));
+    files.push(PlotFile { name: lengths::FILE, svg: by_length });
     Ok(files)
 }
 
@@ -120,6 +122,7 @@ mod tests {
                 ("psnr-by-codebook-size", false),
                 ("usage-by-codebook-size", false),
                 ("rate-distortion", true),
+                ("quality-by-length", false),
             ];
             assert_eq!(names, expected);
             for svg in files.iter().filter_map(|file| file.svg.as_ref()) {

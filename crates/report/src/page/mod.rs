@@ -3,6 +3,7 @@
 
 mod curves;
 mod files;
+mod lengths;
 mod panels;
 mod pictures;
 mod sizes;
@@ -49,6 +50,7 @@ struct Page<'a> {
     left_out: Vec<String>,
     notes: Vec<String>,
     sizes: Vec<Panel>,
+    lengths: Option<Figure>,
     curves: Vec<Figure>,
     /// Whether the curves belong to one series, so that they are placed side by side.
     single: bool,
@@ -101,6 +103,7 @@ pub fn html(
             .iter()
             .filter_map(|panel| panel(comparison, &looks))
             .collect(),
+        lengths: lengths::lengths(comparison, &looks),
         single: curves.iter().all(|figure| figure.panels.len() == 1),
         curves,
         codes: curves::histograms(comparison, &looks, exhibits),
