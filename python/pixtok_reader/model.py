@@ -8,15 +8,15 @@ The exported decoder.pt does not check indices: it uses the first code for an in
 for one beyond K - 1. Check ids from elsewhere, such as a language model:
 `assert 0 <= indices.min() and indices.max() < K`.
 
-Needs torch from 2.5 on, safetensors, and the files beside it: networks/ has a file for each kind of network,
-quantizers.py the quantizers. The modules have the names of the tensors in model.safetensors, and the arithmetic
-has the form that pixtok's own has, so that the indices are the same but for ties in the last bits. Bytes become
-images as `bytes / 127.5 - 1`. On CUDA, switch TF32 off (`torch.backends.cudnn.allow_tf32 = False`) for the same
-indices.
+Needs torch from 2.4 on, safetensors, and the files beside it: networks/ has a file for each kind of network,
+quantizers.py the quantizers. The modules have the names of the tensors in model.safetensors, and the
+arithmetic has the form that pixtok's own has, so that the indices are the same but for ties in the last bits.
+Bytes become images as `bytes / 127.5 - 1`. On CUDA, switch TF32 off
+(`torch.backends.cudnn.allow_tf32 = False`) for the same indices.
 
-Letters: B batch, C channels of the latent, H W pixels, h w latent grid, N tokens of a sequence, K codebook size,
-D code dimension. The indices of tokens in a sequence are [B, N]; those of a tokenizer with several codebooks
-have one axis more, [B, h, w, codebooks] or [B, N, codebooks].
+Letters: B batch, C channels of the latent, H W pixels, h w latent grid, N tokens of a sequence, K codebook
+size, D code dimension. The indices of tokens in a sequence are [B, N]; those of a tokenizer with several
+codebooks have one axis more, [B, h, w, codebooks] or [B, N, codebooks].
 """
 
 import json
@@ -33,8 +33,9 @@ from .quantizers import build_quantizer, natural_width
 def load(folder: str | Path, positions: str | None = None) -> "Tokenizer":
     """The tokenizer of `folder`, which has model.safetensors and config.json (or config.toml), on the CPU.
 
-    `positions` is what a transformer does at sizes beyond the trained one: none, interpolate or ntk; by default
-    what its config says. Tokens of `pixtok encode --positions` have it in their sidecar, under `positions`.
+    `positions` is what a transformer does at sizes beyond the trained one: none, interpolate or ntk; by
+    default what its config says. Tokens of `pixtok encode --positions` have it in their sidecar, under
+    `positions`.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -102,11 +103,11 @@ class Tokenizer(nn.Module):
         """What `encode` gives -> [B, 3, H, W], about [-1, 1]; not clamped.
 
         `size` is height and width of the images, which a sequence does not tell; by default that of training.
-        Prefixes are taken too: the first tokens of a sequence, where the model has a vector for absent ones, and
-        the first stages of a residual quantizer (without their axis, the first alone).
+        Prefixes are taken too: the first tokens of a sequence, where the model has a vector for absent ones,
+        and the first stages of a residual quantizer (without their axis, the first alone).
 
-        Raises ValueError for an index that no code has, with its place. The check waits for a GPU; a trace skips
-        it.
+        Raises ValueError for an index that no code has, with its place. The check waits for a GPU; a trace
+        skips it.
         """
         grid = self.as_grid(indices)
         if not torch.jit.is_tracing():

@@ -75,7 +75,8 @@ def read_tokens(folder: str | Path) -> Iterator[dict]:
     - h, w: of the latent grid (1 and n of a sequence); width, height: in pixels, of the picture as it came
     - ids: as stored, flat
     - indices: int64 [h, w], or [h, w, codebooks] for several; [n] or [n, codebooks] of a sequence; framing,
-      offset or map, and digits are undone
+      offset or map, and digits are undone. Of a set of prefixes they are the first tokens of a sequence, or of
+      the first codebooks, as `prefix` in the sidecar says
     """
     folder = Path(folder)
     sidecar = read_sidecar(folder)
