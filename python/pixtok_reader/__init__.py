@@ -1,1 +1,1 @@
-"""What pixtok writes: `tokens` reads token files and writes generated ids (numpy), `model` runs tokenizers (torch)."""
+"""What pixtok writes: `tokens` reads token files and writes generated ids, `model` runs tokenizers."""

@@ -6,9 +6,8 @@
     write_tokens("generated", ids, like="tokens")   # `pixtok decode RUN --tokens generated --out pictures`
 
 One file, however long, that needs numpy and nothing else (Parquet sets need pyarrow too): copy it where you
-need it. It
-reads every format, shard by shard, and checks what it reads: a file that is not what was written is a
-`TokensError` that names the file and the row.
+need it. It reads every format, shard by shard, and checks what it reads: a file that is not what was written
+is a `TokensError` that names the file and the row.
 """
 
 import json

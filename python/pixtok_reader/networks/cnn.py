@@ -129,7 +129,7 @@ class Up(nn.Conv2d):
 
 
 class Haar(nn.Module):
-    """A wavelet transform: at each level the mean of 2x2 pixels, and differences by rows, columns and both."""
+    """A wavelet transform: at each level the mean of 2x2 pixels, and differences by row, column and both."""
 
     def __init__(self, levels: int) -> None:
         super().__init__()

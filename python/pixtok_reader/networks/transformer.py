@@ -55,7 +55,7 @@ class Attention(nn.Module):
             self.key_norm = norm("rms", width // self.heads, settings.eps)
         elif self.attention_norm not in ("none", "key-l2"):
             raise ValueError(
-                f"attention_norm {settings.attention_norm!r} is not known here; use its pixtok's pixtok_reader"
+                f"attention_norm {self.attention_norm!r} is not known here; use its pixtok's pixtok_reader"
             )
 
     def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
