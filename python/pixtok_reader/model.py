@@ -82,14 +82,17 @@ class Tokenizer(nn.Module):
 
         H and W must be multiples of `side_multiple`, or `only_size` where the network takes no other.
         """
-        size = list(images.shape[2:])
+        self.check_size(list(images.shape[2:]))
+        return self.encoder(images)
+
+    def check_size(self, size: list[int]) -> None:
+        """Raises ValueError for height and width that images may not have."""
         if self.only_size is not None and size != self.only_size:
             raise ValueError(
                 f"images of {size} pixels are not of the only size, {self.only_size}; resize them"
             )
         if any(side % self.side_multiple for side in size):
             raise ValueError(f"images of {size} pixels do not divide by {self.side_multiple}; crop them")
-        return self.encoder(images)
 
     def encode(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1] -> int64 [B, h, w], or [B, N]; with an axis more for several codebooks."""
@@ -117,7 +120,11 @@ class Tokenizer(nn.Module):
             if self.tokens is not None and z_q.shape[3] < self.tokens:
                 absent = self.decoder.absent[:, :, None, None]
                 z_q = torch.cat([z_q, absent.expand(len(z_q), -1, -1, self.tokens - z_q.shape[3])], 3)
-        return self.decoder(z_q) if self.tokens is None else self.decoder(z_q, size or self.image_size)
+        if self.tokens is None:
+            return self.decoder(z_q)
+        size = list(size or self.image_size)
+        self.check_size(size)
+        return self.decoder(z_q, size)
 
     def as_grid(self, indices: Tensor) -> Tensor:
         """Indices as quantizers have them, [B, h, w, codebooks]; a sequence is a grid of one row."""
