@@ -3,10 +3,12 @@
 
     just test-python
 
-For each kind, on 100 photographs: encoder.pt and python/pixtok_reader/model.py must give the indices of
-`pixtok encode`, but for ties; decoder.pt and model.py must give images within 1e-4 of each other, and these,
-in 8 bits, must be within 1 level of the pictures of `pixtok decode`. For an index that no code has,
-model.py raises an error with the index and its place, and decoder.pt takes the nearest code.
+For each kind, on 100 photographs: encoder.pt and python/pixtok_reader must give the indices of
+`pixtok encode`, but for ties; decoder.pt and pixtok_reader must give images within 1e-4 of each other, and
+these, in 8 bits, must be within 1 level of the pictures of `pixtok decode`. For an index that no code has,
+pixtok_reader raises an error with the index and its place, and decoder.pt takes the nearest code. Where
+images may have any size, both must agree on one that is twice as wide too. Where a kind names a prefix, the
+sets of `pixtok encode --prefix` are compared in the same way.
 
 A tokenizer whose tokens form a sequence (the toy in src/tests/sequence.rs) is exported too: in every format
 tokens.py must give the indices of encoder.pt, decoder.pt must give the pictures of `pixtok decode`, and
@@ -29,7 +31,7 @@ from pixtok_reader import tokens
 COUNT = 100
 # Each kind of quantizer and of network names its own in tests/kinds.
 KINDS = {
-    case["name"]: (case["config"].removeprefix("photos96-"), case.get("set", []))
+    case["name"]: (case["config"].removeprefix("photos96-"), case.get("set", []), case.get("prefix"))
     for path in sorted((ROOT / "tests/kinds").glob("*/*.toml"))
     for case in tomllib.loads(path.read_text(encoding="utf-8"))["python"]
 }
@@ -43,8 +45,11 @@ def levels(images: torch.Tensor) -> torch.Tensor:
 def refuses_others(
     tokenizer: model.Tokenizer, decoder: torch.jit.ScriptModule, indices: torch.Tensor
 ) -> bool:
-    """Whether indices that no code has are handled as documented. [1, h, w] or [1, h, w, codebooks]."""
-    size, place = tokenizer.quantizer.size, (0, 1, 2, *[0] * (indices.ndim - 3))
+    """Whether indices of one image that no code has are handled as documented."""
+    size = tokenizer.quantizer.size
+    # Of the first codebook, where there are several.
+    place = (0, 1, 2) if tokenizer.tokens is None else (0, 2)
+    place += (0,) * (indices.ndim - len(place))
     for index, nearest in (-1, 0), (size, size - 1), (10**9, size - 1):
         wrong, clamped = indices.clone(), indices.clone()
         wrong[place], clamped[place] = index, nearest
@@ -59,41 +64,80 @@ def refuses_others(
     return True
 
 
+class Found:
+    """What the comparisons of one tokenizer came to."""
+
+    def __init__(self, exported: Path) -> None:
+        self.tokenizer = model.load(exported)
+        self.encoder = torch.jit.load(exported / "encoder.pt")
+        self.decoder = torch.jit.load(exported / "decoder.pt")
+        self.tied = self.wrong = self.count = 0
+        self.farthest, self.off = 0.0, 0
+
+    def same_indices(self, pixels: torch.Tensor, ours: torch.Tensor, other: torch.Tensor) -> None:
+        tied, wrong = ties(self.tokenizer, pixels, ours, other)
+        self.tied, self.wrong = self.tied + tied, self.wrong + wrong
+
+    def same_images(self, indices: torch.Tensor) -> torch.Tensor:
+        """Returns those of pixtok_reader. A traced decoder takes all codebooks."""
+        recon = self.tokenizer.decode(indices)
+        if self.tokenizer.as_grid(indices).shape[3] == self.tokenizer.quantizer.codebooks:
+            self.farthest = max(self.farthest, (recon - self.decoder(indices)).abs().max().item())
+        return recon
+
+    def same_set(self, data: Path, stored: Path, pictures: Path) -> None:
+        """A set of tokens beside the images that it was made of and the pictures that were made of it."""
+        prefix = tokens.read_sidecar(stored).get("prefix")
+        for row in tokens.read_tokens(stored):
+            pixels = image(data / f"{row['key']}.png")
+            ours, indices = self.tokenizer.encode(pixels), torch.from_numpy(row["indices"])[None]
+            whole = ours.clone()
+            if prefix is None:
+                whole = indices
+                self.same_indices(pixels, ours, self.encoder(pixels))
+            elif prefix["axis"] == "tokens":
+                whole[:, : indices.shape[1]] = indices
+            else:
+                first = whole[..., : 1 if indices.ndim < whole.ndim else indices.shape[-1]]
+                first.copy_(indices.view_as(first))
+            self.same_indices(pixels, ours, whole)
+            decoded = levels(image(pictures / f"{row['key']}.png"))
+            self.off = max(self.off, (levels(self.same_images(indices)) - decoded).abs().max().item())
+            self.count += 1
+
+    def same_when_wide(self, pixels: torch.Tensor) -> None:
+        """The same for an image and its mirror image side by side."""
+        wide = torch.cat([pixels, pixels.flip(3)], 3)
+        ours = self.tokenizer.encode(wide)
+        self.same_indices(wide, ours, self.encoder(wide))
+        self.same_images(ours)
+
+
 def check(name: str, folder: Path, data: Path) -> bool:
     """One kind of tokenizer; says what was found."""
-    config, settings = KINDS[name]
-    exported, stored, pictures = folder / "model", folder / "tokens", folder / "pictures"
+    config, settings, prefix = KINDS[name]
     train(folder / "run", config, *settings)
-    pixtok("export", folder / "run", "--out", exported)
+    pixtok("export", folder / "run", "--out", folder / "model")
     compute = ["--threads", "1"]
-    pixtok("encode", folder / "run", "--data", data, "--out", stored, "--format", "npy", *compute)
-    pixtok("decode", folder / "run", "--tokens", stored, "--out", pictures, *compute)
-
-    tokenizer = model.load(exported)
-    encoder, decoder = (torch.jit.load(exported / f"{half}.pt") for half in ("encoder", "decoder"))
-    tied = wrong = count = 0
-    farthest, off = 0.0, 0
-    for row in tokens.read_tokens(stored):
-        pixels = image(data / f"{row['key']}.png")
-        indices = torch.from_numpy(row["indices"])[None]
-        ours = tokenizer.encode(pixels)
-        for other in indices, encoder(pixels):
-            found = ties(tokenizer, pixels, ours, other)
-            tied, wrong = tied + found[0], wrong + found[1]
-        recon, traced = tokenizer.decode(indices), decoder(indices)
-        decoded = levels(image(pictures / f"{row['key']}.png"))
-        farthest = max(farthest, (recon - traced).abs().max().item())
-        off = max(off, (levels(recon) - decoded).abs().max().item())
-        count += 1
-    strict = refuses_others(tokenizer, decoder, indices)
-    fine = count == COUNT and wrong == 0 and farthest <= 1e-4 and off <= 1 and strict
+    sets = {"tokens": []} | ({} if prefix is None else {"prefix": ["--prefix", str(prefix)]})
+    found = Found(folder / "model")
+    for part, flags in sets.items():
+        stored, pictures = folder / part, folder / f"pictures-{part}"
+        pixtok("encode", folder / "run", "--data", data, "--out", stored, "--format", "npy", *flags, *compute)
+        pixtok("decode", folder / "run", "--tokens", stored, "--out", pictures, *compute)
+        found.same_set(data, stored, pictures)
+    pixels = image(next(data.rglob("*.png")))
+    if found.tokenizer.only_size is None:
+        found.same_when_wide(pixels)
+    strict = refuses_others(found.tokenizer, found.decoder, found.encoder(pixels))
+    fine = found.count == len(sets) * COUNT and found.wrong == 0 and found.farthest <= 1e-4 and found.off <= 1
     print(
-        f"{'OK' if fine else 'DIFFERS':8} {name:10} {count} images, {tied} ties, {wrong} other indices;"
-        f" reconstructions within {farthest:.1e}, in 8 bits within {off};"
-        f" other ids are {'refused' if strict else 'TAKEN'}",
+        f"{'OK' if fine and strict else 'DIFFERS':8} {name:10} {found.count} rows, {found.tied} ties,"
+        f" {found.wrong} other indices; reconstructions within {found.farthest:.1e}, in 8 bits within"
+        f" {found.off}; other ids are {'refused' if strict else 'TAKEN'}",
         flush=True,
     )
-    return fine
+    return fine and strict
 
 
 def write_sequences(folder: Path) -> None:
@@ -107,7 +151,7 @@ def write_sequences(folder: Path) -> None:
 
 
 def refuses_network(folder: Path) -> bool:
-    """Whether model.py says that it does not have a network. The toy's config names one that it has."""
+    """Whether pixtok_reader says that it does not have a network. The toy's config names one that it has."""
     path = folder / "config.json"
     config = json.loads(path.read_text()) | {"model": {"kind": "linear"}}
     path.write_text(json.dumps(config))

@@ -62,11 +62,12 @@ def ties(
     Of several codebooks the first that differs counts: what later stages of a residual quantizer do follows
     from it.
     """
-    differ = (ours != other).reshape(*ours.shape[:3], -1)
-    places = differ.any(3).nonzero().tolist()
-    if not places:
+    if torch.equal(ours, other):
         return 0, 0
     z = tokenizer.latents(images)
+    # [B, h, w, codebooks], of a sequence too.
+    differ = (ours != other).reshape(len(z), *z.shape[2:], -1)
+    places = differ.any(3).nonzero().tolist()
     tied = set()
     generator = torch.Generator().manual_seed(0)
     for _ in range(DRAWS):

@@ -1,1 +1,1 @@
-"""What pixtok writes: `tokens` reads token files and writes generated ids (numpy), `model` runs tokenizers (PyTorch)."""
+"""What pixtok writes: `tokens` reads token files and writes generated ids, `model` runs tokenizers."""

@@ -6,9 +6,8 @@
     write_tokens("generated", ids, like="tokens")   # `pixtok decode RUN --tokens generated --out pictures`
 
 One file, however long, that needs numpy and nothing else (Parquet sets need pyarrow too): copy it where you
-need it. It
-reads every format, shard by shard, and checks what it reads: a file that is not what was written is a
-`TokensError` that names the file and the row.
+need it. It reads every format, shard by shard, and checks what it reads: a file that is not what was written
+is a `TokensError` that names the file and the row.
 """
 
 import json
@@ -75,7 +74,8 @@ def read_tokens(folder: str | Path) -> Iterator[dict]:
     - h, w: of the latent grid (1 and n of a sequence); width, height: in pixels, of the picture as it came
     - ids: as stored, flat
     - indices: int64 [h, w], or [h, w, codebooks] for several; [n] or [n, codebooks] of a sequence; framing,
-      offset or map, and digits are undone
+      offset or map, and digits are undone. Of a set of prefixes they are the first tokens of a sequence, or of
+      the first codebooks, as `prefix` in the sidecar says
     """
     folder = Path(folder)
     sidecar = read_sidecar(folder)

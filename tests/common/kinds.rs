@@ -99,6 +99,8 @@ pub struct Python {
     /// Settings, each as `key=value`.
     #[serde(default)]
     pub set: Vec<String>,
+    /// Of how many tokens, or stages of a residual quantizer, its prefixes are read too.
+    pub prefix: Option<u32>,
 }
 
 /// A kind of network: `tests/kinds/network/KIND.toml`.

@@ -24,7 +24,7 @@ pub(super) fn markdown(trained: &Trained, out: &Path, validation: &Validation) -
         measurements(trained, validation),
         training(trained)?,
         use_with_pixtok(trained),
-        use_with_python(trained)?,
+        use_with_python(trained),
         files(trained),
     ]
     .join("\n"))
@@ -173,7 +173,7 @@ fn use_with_pixtok(trained: &Trained) -> String {
     )
 }
 
-fn use_with_python(trained: &Trained) -> Result<String> {
+fn use_with_python(trained: &Trained) -> String {
     let last = trained.tokenizer.codebook().size - 1;
     let sides = match other_size(trained) {
         Some(_) => format!("multiples of {}", trained.tokenizer.side_multiple()),
@@ -189,18 +189,7 @@ fn use_with_python(trained: &Trained) -> Result<String> {
     } else {
         ""
     };
-    let parts = match trained.shape()? {
-        TokenShape::Grid { .. } => {
-            "As a module with its parts, from pixtok's `python/pixtok_reader` (`model.py`, one file to copy, which reads \
-             `config.json` and `model.safetensors`):\n\n\
-             ```python\nfrom pixtok_reader.model import load\n\ntokenizer = load(\"THIS_FOLDER\")\nindices = tokenizer.encode(images)\n\
-             recon = tokenizer.decode(indices)  # a ValueError for an index that no code has, with its place\n```\n"
-        }
-        TokenShape::Sequence { .. } => {
-            "`model.py` of pixtok's `python/pixtok_reader` has networks for grids of tokens only, so it does not open this folder.\n"
-        }
-    };
-    Ok(format!(
+    format!(
         "## With PyTorch alone\n\n```python\nimport numpy, torch\nfrom PIL import Image\n\n\
          encoder = torch.jit.load(\"{ENCODER}\")  # map_location=\"cuda\" for a GPU\n\
          decoder = torch.jit.load(\"{DECODER}\")\n\
@@ -210,8 +199,12 @@ fn use_with_python(trained: &Trained) -> Result<String> {
          pixels = ((recon + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)\n```\n{search}\n\
          `{DECODER}` raises nothing for an index that no code has: below 0 it paints code 0, beyond {last} code {last}. \
          Check indices that come from elsewhere, a language model say:\n\n\
-         ```python\nassert 0 <= indices.min() and indices.max() <= {last}\n```\n\n{parts}"
-    ))
+         ```python\nassert 0 <= indices.min() and indices.max() <= {last}\n```\n\n\
+         As a module with its parts, from pixtok's `python/pixtok_reader` (a folder to copy, which reads `config.json` and \
+         `model.safetensors`):\n\n\
+         ```python\nfrom pixtok_reader.model import load\n\ntokenizer = load(\"THIS_FOLDER\")\nindices = tokenizer.encode(images)\n\
+         recon = tokenizer.decode(indices)  # a ValueError for an index that no code has, with its place\n```\n"
+    )
 }
 
 fn files(trained: &Trained) -> String {
