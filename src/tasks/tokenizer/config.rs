@@ -100,7 +100,8 @@ impl Config {
             && let Some(adversarial::DiscriminatorConfig::Stylegan(_)) = discriminator
         {
             return Err(ResolveError::Other(
-                "adversarial.discriminator.kind is stylegan, which takes images of one size, and data.buckets has several;                  choose kind = \"patch\", or leave data.buckets out"
+                "adversarial.discriminator.kind is stylegan, which takes images of one size, and data.buckets has several; \
+                 choose kind = \"patch\", or leave data.buckets out"
                     .into(),
             ));
         }

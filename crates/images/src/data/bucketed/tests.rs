@@ -23,7 +23,7 @@ impl BatchMemory for Memory {
     type Rest = [usize; 4];
 
     fn split(self, images: usize) -> Result<([usize; 4], Vec<Vec<u8>>), MemoryError> {
-        let ((), parts) = self.bytes.split(images)?;
+        let ((), parts) = <Vec<u8> as BatchMemory>::split(self.bytes, images)?;
         Ok((self.shape, parts))
     }
 
