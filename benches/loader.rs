@@ -5,6 +5,9 @@
 //! `--mixed N` makes N pictures of the images, of which every 16th has 20 times the pixels of the others, so that some
 //! image of a batch is always slow. `--barrier` loads them as a loader does whose threads wait for the last image of a
 //! batch before they begin the next.
+//!
+//! `--aspects N` makes N pictures of twelve aspects of the images; `--buckets` loads them in twelve sizes with about as
+//! many pixels as the square.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 use std::fs;
@@ -32,6 +35,10 @@ const BATCH: usize = 32;
 const LARGE_EVERY: usize = 16;
 /// How many times its picture it is across and down.
 const TILES: (usize, usize) = (5, 4);
+/// Twelve aspects: width by height.
+const ASPECTS: [f64; 12] = [1.0, 0.8, 1.25, 0.67, 1.5, 0.6, 1.67, 0.5, 2.0, 0.45, 2.2, 0.4];
+/// The sides of the sizes are multiples of it.
+const MULTIPLE: f64 = 16.0;
 
 #[derive(Parser)]
 struct Args {
@@ -56,6 +63,12 @@ struct Args {
     /// So many pictures of very different sizes, made of the images of a folder
     #[arg(long, conflicts_with = "repeat")]
     mixed: Option<usize>,
+    /// So many pictures of twelve aspects, cut out of the images of a folder
+    #[arg(long, conflicts_with_all = ["repeat", "mixed"])]
+    aspects: Option<usize>,
+    /// In twelve sizes, each picture in the one nearest to its aspect
+    #[arg(long, requires = "aspects")]
+    buckets: bool,
     /// With a barrier after each batch, for comparison
     #[arg(long, requires = "mixed")]
     barrier: bool,
@@ -86,13 +99,18 @@ fn repeated(data: &Path, repeat: usize) -> tempfile::TempDir {
     folder
 }
 
-/// A folder of `count` pictures: `data`'s, some of them tiled to 20 times their pixels.
-fn mixed(data: &Path, count: usize) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+/// The JPEGs directly in a folder.
+fn photographs(data: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|end| end == "jpg" || end == "jpeg"));
     files.sort();
-    for (number, file) in files.iter().cycle().take(count).enumerate() {
+    files
+}
+
+/// A folder of `count` pictures: `data`'s, some of them tiled to 20 times their pixels.
+fn mixed(data: &Path, count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, file) in photographs(data).iter().cycle().take(count).enumerate() {
         let target = folder.path().join(format!("{number:05}.jpg"));
         if number % LARGE_EVERY > 0 {
             symlink(file.canonicalize().unwrap(), target).unwrap();
@@ -108,6 +126,35 @@ fn mixed(data: &Path, count: usize) -> tempfile::TempDir {
         fs::write(target, large.to_jpeg(90).unwrap()).unwrap();
     }
     folder
+}
+
+/// Height and width of as many pixels as a square of `side`, with this aspect.
+fn sides(side: f64, aspect: f64) -> (f64, f64) {
+    (side / aspect.sqrt(), side * aspect.sqrt())
+}
+
+/// A folder of `count` pictures of twelve aspects, each of 0.4 of the pixels of the largest square in a picture of
+/// `data`.
+fn of_aspects(data: &Path, count: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, file) in photographs(data).iter().cycle().take(count).enumerate() {
+        let whole = read(file, &DecodeOptions::default()).unwrap();
+        let side = whole.width.min(whole.height) as f64 * 0.4_f64.sqrt();
+        let (height, width) = sides(side, ASPECTS[number % ASPECTS.len()]);
+        let part = whole.centre_crop(width as usize, height as usize);
+        fs::write(folder.path().join(format!("{number:05}.jpg")), part.to_jpeg(90).unwrap()).unwrap();
+    }
+    folder
+}
+
+/// Twelve sizes with about as many pixels as the square of `size`, which is the first.
+fn sizes(size: u32) -> Vec<ImageSize> {
+    let rounded = |side: f64| ((side / MULTIPLE).round() * MULTIPLE) as u32;
+    let of = |aspect: &f64| {
+        let (height, width) = sides(f64::from(size), *aspect);
+        ImageSize { height: rounded(height), width: rounded(width) }
+    };
+    ASPECTS.iter().map(of).collect()
 }
 
 /// Images a second in each epoch, where the threads wait for the last image of a batch before they begin the next.
@@ -149,6 +196,7 @@ fn main() {
     let args = Args::parse();
     let config = Config {
         image_size: ImageSize { height: args.size, width: args.size },
+        buckets: args.buckets.then(|| sizes(args.size)),
         filter: args.filter,
         crop: Crop::Centre {},
         flip: false,
@@ -156,8 +204,11 @@ fn main() {
         cache_gib: args.cache_gib,
         ..Config::default()
     };
-    let folder =
-        args.mixed.map_or_else(|| repeated(&args.data, args.repeat), |count| mixed(&args.data, count));
+    let folder = match (args.mixed, args.aspects) {
+        (Some(count), _) => mixed(&args.data, count),
+        (_, Some(count)) => of_aspects(&args.data, count),
+        _ => repeated(&args.data, args.repeat),
+    };
     let opened = Instant::now();
     let dataset = Dataset::open(folder.path(), Split::All).unwrap();
     let open_secs = opened.elapsed().as_secs_f64();

@@ -16,6 +16,8 @@ CACHE_GIB = 2
 # More threads than cores, on pictures of which every 16th has 20 times the pixels of the others.
 MIXED = ["--mixed", 640, "--workers", 8]
 MIXED_CORES = 2
+# Pictures of twelve aspects.
+ASPECTS = 1280
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -55,6 +57,11 @@ def group(plan: Plan) -> Group:
         photos = plan.data.resolve()
         return steady(bench("loader", "--data", photos, *size, *MIXED, *more, cores=MIXED_CORES)["images_per_sec"])
 
+    def aspects(*more: str) -> Figures:
+        size = ["--size", SIZE, "--filter", "bicubic", "--workers", plan.threads, "--epochs", EPOCHS]
+        count = ASPECTS // 8 if plan.quick else ASPECTS
+        return steady(bench("loader", "--data", plan.data.resolve(), *size, "--aspects", count, *more)["images_per_sec"])
+
     work = f"JPEG to {SIZE}×{SIZE}"
     return Group(
         "loading",
@@ -67,6 +74,8 @@ def group(plan: Plan) -> Group:
             "webdataset-torchvision": lambda _: theirs(shards_of(plan), "--decoder", "torchvision"),
             "loader-mixed": lambda _: mixed(),
             "loader-barrier": lambda _: mixed("--barrier"),
+            "loader-buckets": lambda _: aspects("--buckets"),
+            "loader-equal": lambda _: aspects(),
             "loader-cached": lambda _: ours(plan.data.resolve(), "--cache-gib", str(CACHE_GIB)),
         },
         [
@@ -79,6 +88,7 @@ def group(plan: Plan) -> Group:
             compare(
                 "mixed", "pictures of 1 to 20 times the pixels, 8 threads on 2 cores, with a barrier", "loader-mixed", "loader-barrier", 1.0
             ),
+            compare("buckets", "pictures of 12 aspects in 12 sizes, in one size", "loader-buckets", "loader-equal", 0.9),
             Row(
                 "cache",
                 "second epoch from the cache, first epoch without one",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use super::Tell;
-use super::images::{check_batch, tell_omitted, tell_shared};
+use super::images::{check_batch, tell_omitted, tell_shared, words_of_buckets};
 use super::memory;
 use super::networks::Networks;
 use super::summary::Summary;
@@ -31,6 +31,7 @@ pub(super) fn words(
         tell_shared(train_set, val_set, tell);
     }
     let mut lines: Vec<String> = summary.lines()?.into();
+    lines.extend(summary.images.as_ref().ok().and_then(|(train_set, _)| words_of_buckets(config, train_set)));
     lines.push(parameters(config, networks));
     lines.push(rate(config, networks)?);
     lines.extend(summary.images.as_ref().ok().map(|(train_set, _)| steps(config, train_set.len())));

@@ -1,5 +1,6 @@
 //! The training and validation images of a config, and notes about them.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -44,6 +45,10 @@ pub(super) fn both_sets(config: &Config, tell: Tell) -> Result<(Dataset, Dataset
     let work = tell.work("looking for training images", None);
     let train_set = training_images(config, &|more| work.add(more))?;
     drop(work);
+    if config.data.buckets.is_some() {
+        let work = tell.work("reading the sizes of the training images", Some(train_set.len() as u64));
+        train_set.picture_sizes(&|more| work.add(more));
+    }
     let work = tell.work("looking for validation images", None);
     Ok((train_set, validation_images(config, &|more| work.add(more))?))
 }
@@ -105,6 +110,25 @@ pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
         return Err(DataError::BatchTooLarge { batch_size, good: total, total, bad: vec![] }.into());
     }
     Ok(())
+}
+
+/// `buckets     40 images of 64x64 pixels, 12 of 48x80`; `None` without buckets.
+pub(super) fn words_of_buckets(config: &Config, train_set: &Dataset) -> Option<String> {
+    config.data.buckets.as_ref()?;
+    let (counts, unknown) = train_set.bucket_counts(&config.data);
+    let mut words = String::from("buckets     ");
+    for (at, (size, count)) in counts.iter().enumerate() {
+        let (images, pixels) = if at == 0 { (" images", " pixels") } else { ("", "") };
+        let separator = if at == 0 { "" } else { ", " };
+        let _ = write!(words, "{separator}{count}{images} of {}x{}{pixels}", size.height, size.width);
+    }
+    if unknown > 0 {
+        let _ = write!(
+            words,
+            "; the header of {unknown} states no size, so they count as of data.image_size until they are read"
+        );
+    }
+    Some(words)
 }
 
 /// If `--data` names different training images, removes the settings that belong to the config's

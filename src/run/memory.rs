@@ -44,8 +44,11 @@ impl Estimate {
         let halves = precision == Precision::Bf16;
         let (images, bytes) =
             ((train.batch_size / train.micro_batches) as i64, if halves { CAST } else { FLOAT });
-        let (size, numbers) = (config.image_size(), networks.numbers(config));
+        // A batch of the largest images needs the most.
+        let (largest, numbers) = (config.data.largest_size(), networks.numbers(config));
+        let size = (i64::from(largest.height), i64::from(largest.width));
         let network = config.plan()?.footprint(device);
+        let kept = (network.activation_bytes(images, bytes) as f64 * config.largest_growth()) as i64;
         let loss = config.loss.needed_network();
         let weights_of_loss = loss.map_or(0, |backbone| backbone.parameters());
         let learned = numbers.trained + numbers.discriminator;
@@ -67,7 +70,7 @@ impl Estimate {
             saved: if copies { FLOAT * copied } else { 0 },
             divided: if train.shard_optimizer { FLOAT * (numbers.moments + averaged) } else { 0 },
             gradients: FLOAT * learned,
-            tokenizer: network.activation_bytes(images, bytes) + if halves { CAST * all } else { 0 },
+            tokenizer: kept + if halves { CAST * all } else { 0 },
             loss: loss.map_or(0, |backbone| backbone.saved_bytes(size, bytes) * images),
             discriminator,
             tables: config.quantizer.settings().saved_bytes(config.vectors_of_a_micro_batch()?),

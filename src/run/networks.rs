@@ -29,6 +29,10 @@ impl Networks {
         pixtok_torch::reseed(seed.derive("initialisation", &[]));
         let tokenizer =
             Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)?;
+        for size in config.data.sizes() {
+            // A network may take images of one size only.
+            tokenizer.shape(*size)?;
+        }
         let adversary = config.adversarial.as_ref().map(|adversarial| {
             let store = Variables::new(device);
             pixtok_torch::reseed(seed.derive("initialisation of the discriminator", &[]));

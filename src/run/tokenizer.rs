@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::images::{
     both_sets, check_batch, drop_those_of_config, tell_omitted, tell_shared, validation_note,
+    words_of_buckets,
 };
 use super::networks::Networks;
 use super::resume::Earlier;
@@ -149,6 +150,7 @@ impl RunTask for TokenizerRun {
     fn announce(built: &Built, prepared: &Prepared<Self>, options: &TrainOptions, tell: Tell) -> Result<()> {
         let Built { summary, train_set, val_set, .. } = built;
         summary.iter().for_each(|line| tell.note(line));
+        words_of_buckets(&prepared.config, train_set).iter().for_each(|line| tell.note(line));
         tell_omitted([&**train_set, &**val_set], tell);
         if options.check_data {
             check_data::read_all(&prepared.config, (train_set, val_set), tell)?.before_training(tell)?;

@@ -168,17 +168,14 @@ impl<'a> Trial<'a> {
         let base = &self.plan.base;
         let (height, width) = base.image_size();
         let wanted = (width as usize, height as usize);
-        let options = base.data.decode_options();
-        let sizes = Pipeline::map(files.to_vec(), base.data.workers, FILES_AHEAD, move |file| {
-            let size = picture::size(&file, &options).ok();
+        let sizes = Pipeline::map(files.to_vec(), base.data.workers, FILES_AHEAD, |file| {
+            let size = picture::size(&file).ok();
             (file, size)
         })?;
         let (mut others, mut example) = (0, None);
         for looked_at in sizes {
             let (file, size) = looked_at.map_err(DataError::from)?;
-            // Of a picture that is turned by its EXIF block only the evaluation knows the size.
-            let fits = |size: (usize, usize)| size == wanted || (size.1, size.0) == wanted;
-            if let Some(size) = size.filter(|&size| !fits(size)) {
+            if let Some(size) = size.filter(|&size| size != wanted) {
                 others += 1;
                 example.get_or_insert((file, size));
             }

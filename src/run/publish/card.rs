@@ -141,15 +141,15 @@ fn training(trained: &Trained) -> Result<String> {
     let mut settings = toml::Table::try_from(&trained.config)?;
     settings.retain(|section, _| section != "data" && section != "eval");
     let changes = trained.changes.iter().fold(String::new(), |list, change| list + &format!("- {change}\n"));
+    let sizes = data.sizes().iter().map(|size| format!("{}×{}", size.height, size.width));
+    let sizes = sizes.collect::<Vec<_>>().join(", ");
     let above = "\nThese settings changed while it trained:\n\n";
     let changes = if changes.is_empty() { changes } else { format!("{above}{changes}") };
     Ok(format!(
-        "## Training\n\nOn `{}`, {done} with {} images of {}×{} pixels a step{precision}, seed {seed}. The settings (all of them \
+        "## Training\n\nOn `{}`, {done} with {} images of {sizes} pixels a step{precision}, seed {seed}. The settings (all of them \
          are in `config.toml`):\n\n```toml\n{}```\n{changes}",
         data.train,
         train.batch_size,
-        data.image_size.height,
-        data.image_size.width,
         toml::to_string(&settings)?,
     ))
 }

@@ -85,10 +85,49 @@ impl Config {
                 ));
             }
         }
+        self.check_buckets()?;
         self.optimizer.check(self.train.steps).map_err(TrainError::from)?;
         self.train.check()?;
         let step = self.quantizer.settings().check_step(self.vectors_of_a_micro_batch()?);
         Ok(step.map_err(model::ModelError::from)?)
+    }
+
+    /// Checks what depends on the size of the images, for each bucket.
+    fn check_buckets(&self) -> Result<(), ResolveError> {
+        let Some(sizes) = &self.data.buckets else { return Ok(()) };
+        let discriminator = self.adversarial.as_ref().map(|adversarial| &adversarial.discriminator);
+        if sizes.len() > 1
+            && let Some(adversarial::DiscriminatorConfig::Stylegan(_)) = discriminator
+        {
+            return Err(ResolveError::Other(
+                "adversarial.discriminator.kind is stylegan, which takes images of one size, and data.buckets has several; \
+                 choose kind = \"patch\", or leave data.buckets out"
+                    .into(),
+            ));
+        }
+        let multiple = self.plan()?.side_multiple();
+        for size in sizes {
+            let fail = |reason: String| ResolveError::Other(format!("data.buckets has {size}: {reason}"));
+            for side in [size.height, size.width].map(i64::from) {
+                let below = side / multiple * multiple;
+                if below == 0 || below != side {
+                    let nearest = if below > 0 {
+                        format!("{below} or {}", below + multiple)
+                    } else {
+                        multiple.to_string()
+                    };
+                    return Err(fail(format!(
+                        "{side} is no multiple of {multiple}, as the model needs; the nearest that are: {nearest}"
+                    )));
+                }
+            }
+            let pixels = (i64::from(size.height), i64::from(size.width));
+            self.loss.check(pixels).map_err(|error| fail(error.to_string()))?;
+            if let Some(adversarial) = &self.adversarial {
+                adversarial.check(pixels).map_err(|error| fail(error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses settings that a new training must not start with, although earlier runs with them
@@ -139,7 +178,7 @@ impl Config {
         Ok(advice)
     }
 
-    /// The number of latent vectors that the quantizer gets per micro-batch in training.
+    /// The largest number of latent vectors that the quantizer gets per micro-batch in training.
     ///
     /// # Errors
     /// The same as [`Config::check`].
@@ -160,9 +199,19 @@ impl Config {
         Ok(plan)
     }
 
+    /// The number of latent vectors of images of the largest size.
     fn vectors_of(&self, images: usize) -> Result<i64, ResolveError> {
-        let positions = self.plan()?.shape().positions() as i64;
+        let shape = self.plan()?.shape();
+        let growth = if shape.grid().is_some() { self.largest_growth() } else { 1.0 };
+        let positions = (shape.positions() as f64 * growth).round() as i64;
         Ok(positions.saturating_mul(images as i64))
+    }
+
+    /// The pixels of the largest training images as a multiple of those of `data.image_size`, for
+    /// which the network is planned.
+    #[must_use]
+    pub fn largest_growth(&self) -> f64 {
+        self.data.largest_size().pixels() as f64 / self.data.image_size.pixels() as f64
     }
 
     /// Whether training draws random numbers for single images, apart from how they are cropped and

@@ -98,8 +98,9 @@ fn first_latents(
         if around.interrupted()?.is_some() {
             return Ok(None);
         }
-        // The next epoch would show the same images again.
-        if around.world.any(fetched.epoch > 0)? {
+        // The next epoch would show the same images again. With buckets, the first epochs of a
+        // small set may have no batch.
+        if around.world.any(fetched.epoch > 0 && !latents.is_empty())? {
             break;
         }
         let of_part = |part: &Tensor| {
@@ -130,7 +131,14 @@ fn vectors_of(latents: &[Tensor]) -> i64 {
 /// `[B, N, D]` of several batches as one, in the order in memory that the latents have: the order in
 /// which sums over D are added up depends on it. A convolution without training gives channels side
 /// by side on CUDA, where it runs in channels_last, and positions side by side on a CPU.
+///
+/// With buckets N differs. Then all vectors become those of one image, `[1, N, D]`.
 fn joined(latents: &[Tensor]) -> Tensor {
+    let positions = |z: &Tensor| z.size()[1];
+    if latents.windows(2).any(|pair| positions(&pair[0]) != positions(&pair[1])) {
+        let rows: Vec<Tensor> = latents.iter().map(|z| z.flatten(0, 1)).collect();
+        return Tensor::cat(&rows, 0).unsqueeze(0);
+    }
     if latents.iter().all(channels_side_by_side) {
         return Tensor::cat(latents, 0);
     }
@@ -238,6 +246,18 @@ mod tests {
             let alone = gathered(&z, World::alone()).unwrap();
             assert_eq!((alone.stride(), &alone), (z.stride(), &z));
         }
+    }
+
+    #[test]
+    fn latents_of_several_sizes_become_rows() {
+        let [first, second] = [5, 7].map(|n| Tensor::randn([2, n, 4], (Kind::Float, Device::Cpu)));
+        let rows = joined(&[first.shallow_clone(), second.shallow_clone()]);
+        assert_eq!(
+            (rows.size(), vectors_of(&[first.shallow_clone(), second.shallow_clone()])),
+            (vec![1, 24, 4], 24)
+        );
+        assert_eq!(rows.narrow(1, 5, 5), first.narrow(0, 1, 1));
+        assert_eq!(rows.narrow(1, 10, 7), second.narrow(0, 0, 1));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The settings under `[data]`.
 
 use std::fmt;
+use std::slice;
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{DataError, Selection};
+use super::{DataError, Selection, buckets};
 use crate::picture::DecodeOptions;
 use pixtok_base::MAX_SIDE;
 
@@ -44,6 +45,12 @@ pub struct Config {
     pub shuffle_window: usize,
     /// The size in pixels of the model's images.
     pub image_size: ImageSize,
+    /// The sizes of training images, of which `image_size` is one: each image is resized and
+    /// cropped to the one whose aspect is nearest to its picture's, and each batch is of one size.
+    /// What does not fill a batch at the end of an epoch waits for the next one. An evaluation uses
+    /// `image_size` alone. Absent: only `image_size`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Vec<ImageSize>>,
     /// The length in pixels to which the short side of a picture is resized before the crop.
     /// Absent: the smallest size that covers the crop.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +102,7 @@ impl Default for Config {
             val_share: 0.05,
             shuffle_window: 10_000,
             image_size: ImageSize { height: 64, width: 64 },
+            buckets: None,
             resize: None,
             filter: Filter::Lanczos,
             crop: Crop::Random {},
@@ -148,7 +156,21 @@ impl Config {
         require(gib > 0.0 && gib <= 1e6, "data.decode_gib", gib, || "above 0, to 1000000".to_owned())?;
         require((1..=1024).contains(&self.queue), "data.queue", self.queue, || "from 1 to 1024".to_owned())?;
         require(self.workers <= 1024, "data.workers", self.workers, || "from 0 to 1024".to_owned())?;
+        buckets::check(self)?;
         self.check_crop()
+    }
+
+    /// The sizes of training images.
+    #[must_use]
+    pub fn sizes(&self) -> &[ImageSize] {
+        self.buckets.as_deref().unwrap_or(slice::from_ref(&self.image_size))
+    }
+
+    /// The size of training images with the most pixels.
+    #[must_use]
+    pub fn largest_size(&self) -> ImageSize {
+        let largest = self.sizes().iter().max_by_key(|size| size.pixels());
+        largest.copied().unwrap_or(self.image_size)
     }
 
     fn check_crop(&self) -> Result<(), DataError> {
@@ -194,7 +216,11 @@ impl Config {
     }
 }
 
-fn require(
+/// Checks a setting.
+///
+/// # Errors
+/// [`DataError::Setting`], which says what is allowed.
+pub(super) fn require(
     holds: bool,
     key: &'static str,
     value: impl fmt::Display,
@@ -210,6 +236,14 @@ pub struct ImageSize {
     pub height: u32,
     /// Width in pixels.
     pub width: u32,
+}
+
+impl ImageSize {
+    /// The number of pixels.
+    #[must_use]
+    pub fn pixels(self) -> u64 {
+        u64::from(self.height) * u64::from(self.width)
+    }
 }
 
 impl fmt::Display for ImageSize {
@@ -319,6 +353,12 @@ mod tests {
                 ..Config::default()
             },
             Config {
+                buckets: Some(
+                    [(64, 64), (48, 80)].map(|(height, width)| ImageSize { height, width }).to_vec(),
+                ),
+                ..Config::default()
+            },
+            Config {
                 crop: Crop::RandomResized { scale: [0.25, 1.0], ratio: [0.75, 1.5] },
                 ..Config::default()
             },
@@ -335,6 +375,10 @@ mod tests {
         let text = "image_size = [48, 80]\nfilter = \"box\"\ncrop = { kind = \"center\" }\n";
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.image_size, ImageSize { height: 48, width: 80 });
+        assert_eq!((config.sizes(), config.largest_size()), (&[config.image_size][..], config.image_size));
+        let buckets: Config = toml::from_str("buckets = [64, [80, 64], [48, 80]]").unwrap();
+        let sizes = [(64, 64), (80, 64), (48, 80)].map(|(height, width)| ImageSize { height, width });
+        assert_eq!((buckets.sizes(), buckets.largest_size()), (&sizes[..], sizes[1]));
         assert_eq!((config.filter, config.crop), (Filter::Box, Crop::Centre {}));
     }
 
@@ -345,6 +389,8 @@ mod tests {
             ("image_size = -64", "a number of pixels or [height, width]"),
             ("image_size = [64]", "[height, width]"),
             ("image_size = [64, 64, 3]", "[height, width]"),
+            ("buckets = 64", "a sequence"),
+            ("buckets = [[64]]", "[height, width]"),
             ("imagesize = 64", "unknown field `imagesize`"),
             ("crop = { kind = \"random\", scale = [0.5, 1.0] }", "unknown field `scale`"),
             ("crop = { kind = \"corner\" }", "random-resized"),

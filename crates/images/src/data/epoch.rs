@@ -51,7 +51,7 @@ impl<I: AsMut<[u8]>> Room<I> {
 }
 
 /// What is known about an image in a batch.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Loaded {
     /// The index in the data set.
     pub image: usize,

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::assemble::Assembler;
+use super::attempts::Attempts;
+use super::bucketed::{Bucketed, Source};
 use super::epoch::{Done, Loaded, Ready};
 use super::load::load;
-use super::memory::{BatchMemory, MemoryError};
+use super::memory::{Allocate, BatchMemory, MemoryError};
 use super::pass::Pass;
 use super::transform::Transform;
 use super::{BadSample, Config, DataError, Dataset, Pipeline, Share};
@@ -88,6 +90,11 @@ impl<M: BatchMemory> Loader<M> {
     ///
     /// The order depends on (seed, epoch); crop and mirroring of an image depend on (seed, epoch,
     /// image). Neither depends on the number of processes, of threads or of images in a batch.
+    ///
+    /// With `data.buckets` each batch has images of one size, and the order depends on `batch_size`
+    /// too. Then images that do not fill a batch wait for the next epoch, and the place of a bad
+    /// image is taken by another one of its size.
+    ///
     /// `allocate` makes the memory of this process's part of a batch, for a shape `[B, 3, H, W]`.
     ///
     /// An epoch without a full batch gives the item [`DataError::BatchTooLarge`],
@@ -118,9 +125,48 @@ impl<M: BatchMemory> Loader<M> {
                 allowed,
             });
         }
+        if config.buckets.is_some() {
+            return Self::train_in_buckets(
+                dataset,
+                config,
+                batch_size,
+                seed,
+                start,
+                share,
+                Box::new(allocate),
+            );
+        }
         let pass = Pass::Train { seed, window: config.shuffle_window };
         let load = loads(&dataset, config, Transform::train(config));
         Self::start(dataset, config, (pass, share, start), batch_size / share.size, allocate, load)
+    }
+
+    /// The same as [`Loader::train`], where images have several sizes.
+    fn train_in_buckets(
+        dataset: Arc<Dataset>,
+        config: &Config,
+        batch_size: usize,
+        seed: Seed,
+        start: Cursor,
+        share: Share,
+        allocate: Allocate<M>,
+    ) -> Result<Self, DataError> {
+        check(config, batch_size)?;
+        let window = config.shuffle_window;
+        let buckets = Arc::new(dataset.buckets(config));
+        let whole = Transform::train(config);
+        let transforms: Vec<Transform> = buckets.sizes().iter().map(|size| whole.of_bucket(*size)).collect();
+        let source = Source { dataset: Arc::clone(&dataset), buckets, seed, window, share, batch_size };
+        let (attempts, decode) = (Attempts::new(&source), config.decode_options());
+        let pass = Pass::Train { seed, window };
+        let plan = Bucketed::new(source, start, config.queue + 1, allocate);
+        let batches = Pipeline::start(plan, config.workers, move |job| {
+            let transform = &transforms[job.bucket];
+            // The choices belong to the turn, whichever image takes it.
+            let seed = pass.seed(job.epoch, job.image as usize);
+            attempts.done(job, |image, planes| load(&dataset, image, &decode, transform, seed, planes))
+        })?;
+        Ok(Self { batches })
     }
 
     /// One pass for evaluation: every image of the share in index order, resized and cropped at the
@@ -156,11 +202,7 @@ impl<M: BatchMemory> Loader<M> {
         allocate: impl Fn([usize; 4]) -> Result<M, MemoryError> + Send + 'static,
         load: impl Fn(usize, Seed, &mut [u8]) -> Result<Marks, String> + Send + Sync + 'static,
     ) -> Result<Self, DataError> {
-        config.check()?;
-        if batch_size == 0 {
-            let allowed = "at least 1".to_owned();
-            return Err(DataError::Setting { key: "train.batch_size", value: "0".to_owned(), allowed });
-        }
+        check(config, batch_size)?;
         let size = config.image_size;
         let bytes = 3 * size.height as usize * size.width as usize;
         // The ready batches, and one that is being made.
@@ -183,6 +225,16 @@ impl<M: BatchMemory> Loader<M> {
         })?;
         Ok(Self { batches })
     }
+}
+
+/// Checks the settings and the number of images in a batch.
+fn check(config: &Config, batch_size: usize) -> Result<(), DataError> {
+    config.check()?;
+    if batch_size == 0 {
+        let allowed = "at least 1".to_owned();
+        return Err(DataError::Setting { key: "train.batch_size", value: "0".to_owned(), allowed });
+    }
+    Ok(())
 }
 
 /// A function that loads images of `dataset` as a config says.

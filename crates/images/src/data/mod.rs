@@ -5,7 +5,9 @@
 //! processes takes. `load` reads one image: `transform` crops and resizes a picture with
 //! `resample`, and `cache` keeps decoded pictures. `pipeline` is the queue and the threads that
 //! load everything, here and in the program. `loader` makes batches with it: `assemble` and `epoch`
-//! are its plan, and images are written into `memory`. `omitted` counts what is skipped, `bad`
+//! are its plan, and images are written into `memory`. With buckets of aspect, `buckets` groups the
+//! images by the `sizes` of their pictures, `deal` makes the batches of an epoch of them, and
+//! `bucketed` is the plan, with `attempts` at images that may be bad. `omitted` counts what is skipped, `bad`
 //! counts the files that cannot be used, `config` holds the settings, `fingerprint` shows whether a
 //! resumed run has the same images and `file_list` which of them changed, `overlap` shows whether
 //! two sets share files, and `copies` whether they hold the same images under different names.
@@ -15,10 +17,14 @@
 //! threads. Nothing here depends on models or training.
 
 mod assemble;
+mod attempts;
 mod bad;
+mod bucketed;
+mod buckets;
 mod cache;
 mod config;
 mod copies;
+mod deal;
 mod epoch;
 mod file_list;
 mod fingerprint;
@@ -37,6 +43,7 @@ mod resample;
 mod samples;
 mod shards;
 mod share;
+mod sizes;
 mod source;
 mod tables;
 mod transform;

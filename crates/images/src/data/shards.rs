@@ -210,6 +210,12 @@ impl Shards {
         Ok(bytes)
     }
 
+    /// The file with image `index`, and offset and length there; `None` if it cannot be used.
+    pub(super) fn stored(&self, index: usize) -> Option<(Arc<File>, u64, u64)> {
+        let start = self.offset(index)?;
+        Some((self.file(self.tar_of(index)).ok()?, start, self.places[index].size.into()))
+    }
+
     fn file(&self, tar: usize) -> io::Result<Arc<File>> {
         if let Some(file) = known(&mut self.lock(), tar) {
             return Ok(file);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::iter;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +17,7 @@ use super::shards::Shards;
 use super::tables::TableRows;
 use super::transform::Form;
 use super::{Cursor, DataError, Share};
-use crate::picture::{self, DecodeOptions, Decoded};
+use crate::picture::{self, DecodeOptions, Decoded, Stored};
 
 /// The part of the images that is used. The part of an image depends only on its name, so it does
 /// not change when other images are added.
@@ -73,6 +74,8 @@ pub struct Dataset {
     kept: Option<Kept>,
     /// Computed once, since each file costs a request on a network disk.
     stated: OnceLock<(Fingerprint, Vec<u64>)>,
+    /// Width and height of each picture, where they were asked for.
+    sizes: OnceLock<Vec<[u32; 2]>>,
 }
 
 #[derive(Debug)]
@@ -131,7 +134,14 @@ impl Dataset {
             }
             Found::List => return Err(DataError::NotImages(path.to_owned())),
         };
-        Ok(Dataset { root: path.to_owned(), source, beside, kept: None, stated: OnceLock::new() })
+        Ok(Dataset {
+            root: path.to_owned(),
+            source,
+            beside,
+            kept: None,
+            stated: OnceLock::new(),
+            sizes: OnceLock::new(),
+        })
     }
 
     /// The same data set, whose decoded images are kept in `cache`, if there is one.
@@ -234,6 +244,25 @@ impl Dataset {
                 picture::decode(tables.read(index)?.data(), options).map_err(|error| error.to_string())
             }
         }
+    }
+
+    /// Width and height of picture `index` once it is upright, from its header; `None` if it states
+    /// none.
+    pub(super) fn picture_size(&self, index: usize) -> Option<(usize, usize)> {
+        match &self.source {
+            Source::Folder(folder) => picture::size(&folder.path(index)).ok(),
+            Source::Shards(shards) => {
+                let (file, start, length) = shards.stored(index)?;
+                let read = |at: u64, bytes: &mut [u8]| file.read_exact_at(bytes, start + at);
+                picture::size_of(&Stored { length, read: &read }).ok()
+            }
+            Source::Tables(tables) => picture::size_in(tables.read(index).ok()?.data()).ok(),
+        }
+    }
+
+    /// Where the sizes of all pictures are kept once they were read.
+    pub(super) fn sizes(&self) -> &OnceLock<Vec<[u32; 2]>> {
+        &self.sizes
     }
 
     /// The class of image `index`, an index into [`Dataset::labels`]; `None` if it lies directly in

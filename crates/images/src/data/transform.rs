@@ -17,8 +17,9 @@ const LONGEST: f64 = 8.0;
 /// The part of a transform that determines what is cached.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Form {
-    /// The resized size; absent if nothing is resized before the crop.
-    resized: Option<(ImageSize, Option<u32>, Filter)>,
+    /// The resized size; absent if nothing is resized before the crop. `None` in place of the
+    /// image's size stands for that of the picture's bucket.
+    resized: Option<(Option<ImageSize>, Option<u32>, Filter)>,
 }
 
 /// The step from picture to image of a data set.
@@ -31,18 +32,25 @@ pub(super) struct Transform {
     flip: bool,
     /// Whether to use the whole picture, whatever its shape, instead of a crop.
     stretch: bool,
+    /// Whether `size` is that of the picture's bucket.
+    bucketed: bool,
 }
 
 impl Transform {
     /// The transform of training, with random choices.
     pub(super) fn train(config: &Config) -> Self {
         let Config { image_size: size, resize, filter, crop, flip, .. } = *config;
-        Self { size, resize, filter, crop, flip, stretch: false }
+        Self { size, resize, filter, crop, flip, stretch: false, bucketed: false }
     }
 
     /// The transform of evaluation: resize and centre crop.
     pub(super) fn eval(config: &Config) -> Self {
         Self { crop: Crop::Centre {}, flip: false, ..Self::train(config) }
+    }
+
+    /// The same transform for the images of a bucket of this size.
+    pub(super) fn of_bucket(&self, size: ImageSize) -> Self {
+        Self { size, bucketed: true, ..self.clone() }
     }
 
     /// The same transform for whole pictures and images of a different size, each side scaled
@@ -89,7 +97,8 @@ impl Transform {
 
     /// What must be equal for cached pictures to be usable.
     pub(super) fn form(&self) -> Form {
-        let Self { size, resize, filter, .. } = *self;
+        let Self { size, resize, filter, bucketed, .. } = *self;
+        let size = (!bucketed).then_some(size);
         Form { resized: (!self.cuts_first()).then_some((size, resize, filter)) }
     }
 

@@ -19,6 +19,7 @@ pub(super) use self::layout::Colours;
 
 use self::layout::{Component, Layout};
 use super::memory::Permit;
+use super::size::upright;
 use super::{DecodeOptions, Decoded, Picture, PictureError, Traits, exif, turn};
 
 /// The largest side that a JPEG header can state.
@@ -32,6 +33,17 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     let permit = options.reserve(working_bytes(&layout, bytes.len(), turned != Orientation::NoTransforms))?;
     let rgb = pixels(&layout, options.lenient_jpeg)?;
     Ok(finish(rgb, turned, permit))
+}
+
+/// Width and height of the picture once it is upright, from the beginning of a file as far as its
+/// first scan.
+///
+/// # Errors
+/// If the bytes end before that, or no decoder reads the kind of frame.
+pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize), PictureError> {
+    let layout = Layout::read(bytes)?;
+    let stored = (u32::from(layout.frame.width), u32::from(layout.frame.height));
+    Ok(upright(stored, layout.exif.map_or(Orientation::NoTransforms, exif::orientation)))
 }
 
 /// Decodes a JPEG stream inside a TIFF, with the colours that the TIFF states. It must be at most

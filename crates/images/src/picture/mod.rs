@@ -14,10 +14,11 @@ mod memory;
 mod other;
 mod png;
 mod sheet;
+mod size;
 mod tiff;
 mod webp;
 
-use std::io::{Cursor, Read as _};
+use std::io::Cursor;
 use std::path::Path;
 use std::{fs, io};
 
@@ -29,6 +30,7 @@ use jpeg_encoder::{ColorType, SamplingFactor};
 pub use errors::{error_map, error_scale};
 pub use memory::{Decoded, Traits};
 pub use sheet::{LabelledSheet, sheet};
+pub use size::{Stored, size, size_in, size_of};
 
 use self::memory::Permit;
 use pixtok_base::panics;
@@ -176,6 +178,15 @@ impl DecodeOptions {
 /// # Errors
 /// If it cannot be read or is longer than 2 GiB, and the errors of [`decode`].
 pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureError> {
+    length_of(path)?;
+    decode(&fs::read(path)?, options)
+}
+
+/// The length of a file in bytes.
+///
+/// # Errors
+/// If it is not a file, or too long for a picture.
+fn length_of(path: &Path) -> Result<u64, PictureError> {
     let meta = fs::metadata(path)?;
     if let Some(kind) = special(meta.file_type()) {
         return Err(io::Error::other(format!("it is a {kind}, not a file")).into());
@@ -184,21 +195,7 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded, PictureErro
     if bytes > MAX_FILE_BYTES {
         return Err(PictureError::FileTooLong { bytes, limit: MAX_FILE_BYTES });
     }
-    decode(&fs::read(path)?, options)
-}
-
-/// Width and height of the picture in an image file. Of a PNG only the header is read, so an
-/// orientation that its EXIF block states, which may exchange the two, is not seen.
-///
-/// # Errors
-/// Those of [`read`].
-pub fn size(path: &Path, options: &DecodeOptions) -> Result<(usize, usize), PictureError> {
-    let mut head = vec![];
-    fs::File::open(path)?.take(png::HEAD).read_to_end(&mut head)?;
-    match png::size(&head) {
-        Some(size) => Ok(size),
-        None => read(path, options).map(|picture| (picture.width, picture.height)),
-    }
+    Ok(bytes)
 }
 
 /// Decodes the content of an image file.
@@ -211,7 +208,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureE
         return Err(PictureError::Empty);
     }
     let kind = sniff(bytes);
-    let outcome = panics::catch(|| match kind {
+    guarded(kind, || match kind {
         FileKind::Jpeg => jpeg::decode(bytes, options),
         FileKind::Tiff => tiff::decode(bytes, options),
         FileKind::Png => other::decode(bytes, ImageFormat::Png, options),
@@ -220,8 +217,12 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, PictureE
         FileKind::Bmp => other::decode(bytes, ImageFormat::Bmp, options),
         FileKind::Pnm => other::decode(bytes, ImageFormat::Pnm, options),
         kind => Err(PictureError::NoImage(kind)),
-    });
-    outcome.unwrap_or_else(|_| {
+    })
+}
+
+/// Runs a decoder of files of this kind, and converts a panic to an error.
+fn guarded<T>(kind: FileKind, decoder: impl FnOnce() -> Result<T, PictureError>) -> Result<T, PictureError> {
+    panics::catch(decoder).unwrap_or_else(|_| {
         let reason = "its decoder failed".to_owned();
         Err(PictureError::Broken { format: name(kind), reason })
     })

@@ -7,6 +7,7 @@ use image::metadata::Orientation;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::flatten::flatten;
+use super::size::upright;
 use super::{DecodeOptions, Decoded, FORMATS, PictureError, Traits, exif, gif, png, turn, webp};
 
 /// The memory that a decoder may allocate for any picture: metadata, tables, row buffers.
@@ -23,29 +24,16 @@ pub(super) fn decode(
     options: &DecodeOptions,
 ) -> Result<Decoded, PictureError> {
     let fail = |error| explain(format, error);
-    let bytes = match format {
-        ImageFormat::Png => png::with_end(bytes)?,
-        ImageFormat::WebP => webp::with_true_flags(bytes)?,
-        ImageFormat::Gif => gif::with_screen(bytes)?,
-        _ => Cow::Borrowed(bytes),
-    };
-    let mut reader = ImageReader::with_format(Cursor::new(&*bytes), format);
-    // The limits are set twice: for reading the header, and again once the size is known.
-    reader.limits(limits(0));
-    let mut decoder = reader.into_decoder().map_err(fail)?;
+    let bytes = repaired(bytes, format)?;
+    let mut decoder = opened(&bytes, format)?;
     let (width, height) = decoder.dimensions();
     options.check_size(u64::from(width), u64::from(height))?;
     if width == 0 || height == 0 {
-        let reason = format!("{width}x{height} pixels");
-        return Err(PictureError::Broken { format: name(format), reason });
+        return Err(without_pixels((width, height), format));
     }
     let pixels = u64::from(width) * u64::from(height);
     decoder.set_limits(limits(pixels)).map_err(fail)?;
-    let block = match format {
-        ImageFormat::Png => png::exif(&bytes),
-        _ => decoder.exif_metadata().ok().flatten().map(Cow::Owned),
-    };
-    let turned = block.map_or(Orientation::NoTransforms, |block| exif::orientation(&block));
+    let turned = orientation(&bytes, format, &mut decoder);
     let per_pixel =
         working_bytes(decoder.color_type(), turned != Orientation::NoTransforms) + canvas_bytes(format);
     let permit = options.reserve(bytes.len() as u64 + pixels * per_pixel)?;
@@ -59,6 +47,51 @@ pub(super) fn decode(
         _ => false,
     };
     Ok(Decoded::new(picture, Traits { transparent, lossy }, permit))
+}
+
+/// Width and height of the picture once it is upright. PNG has a function of its own.
+///
+/// # Errors
+/// If the header is broken.
+pub(super) fn size(bytes: &[u8], format: ImageFormat) -> Result<(usize, usize), PictureError> {
+    let bytes = repaired(bytes, format)?;
+    let mut decoder = opened(&bytes, format)?;
+    let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(without_pixels((width, height), format));
+    }
+    Ok(upright((width, height), orientation(&bytes, format, &mut decoder)))
+}
+
+/// The file as `image` reads it.
+fn repaired(bytes: &[u8], format: ImageFormat) -> Result<Cow<'_, [u8]>, PictureError> {
+    match format {
+        ImageFormat::Png => png::with_end(bytes),
+        ImageFormat::WebP => webp::with_true_flags(bytes),
+        ImageFormat::Gif => gif::with_screen(bytes),
+        _ => Ok(Cow::Borrowed(bytes)),
+    }
+}
+
+/// The decoder after it has read the header. Its limits are those for the header; they are set
+/// again once the size is known.
+fn opened(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder, PictureError> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits(0));
+    reader.into_decoder().map_err(|error| explain(format, error))
+}
+
+/// How the picture is turned.
+fn orientation(bytes: &[u8], format: ImageFormat, decoder: &mut impl ImageDecoder) -> Orientation {
+    let block = match format {
+        ImageFormat::Png => png::exif(bytes),
+        _ => decoder.exif_metadata().ok().flatten().map(Cow::Owned),
+    };
+    block.map_or(Orientation::NoTransforms, |block| exif::orientation(&block))
+}
+
+fn without_pixels((width, height): (u32, u32), format: ImageFormat) -> PictureError {
+    PictureError::Broken { format: name(format), reason: format!("{width}x{height} pixels") }
 }
 
 /// The most bytes per pixel that are in use between decoding the image and the finished picture.

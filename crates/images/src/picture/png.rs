@@ -4,10 +4,15 @@ use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::read::ZlibDecoder;
+use image::metadata::Orientation;
 
 use super::PictureError;
+use super::exif::orientation;
+use super::size::{Stored, upright};
 
 const SIGNATURE: usize = 8;
+/// The bytes of a chunk besides its data: length, kind, checksum.
+const CHUNK: u64 = 12;
 /// The last chunk: length 0, its kind, its checksum.
 const IEND: [u8; 12] = *b"\0\0\0\0IEND\xAE\x42\x60\x82";
 /// The names under which ImageMagick stores an EXIF block as text.
@@ -26,15 +31,52 @@ pub(super) fn has_palette(bytes: &[u8]) -> bool {
     bytes.get(COLOUR_TYPE) == Some(&INDEXED)
 }
 
-/// The bytes of the signature and of the first chunk up to width and height.
-pub(super) const HEAD: u64 = 24;
+/// The chunks that may hold an EXIF block, and the one that states the size.
+const READ: [&[u8; 4]; 5] = [b"IHDR", b"eXIf", b"tEXt", b"zTXt", b"iTXt"];
 
-/// Width and height, from the first [`HEAD`] bytes of a PNG; `None` for anything else.
-pub(super) fn size(head: &[u8]) -> Option<(usize, usize)> {
-    let after = head.strip_prefix(b"\x89PNG\r\n\x1A\n")?.get(4..)?.strip_prefix(b"IHDR")?;
+/// Width and height of the picture once it is upright. The pixels are not read.
+///
+/// # Errors
+/// If the file cannot be read, or has no size.
+pub(super) fn size_of(stored: &Stored) -> Result<(usize, usize), PictureError> {
+    let bytes = without_pixels(stored)?;
+    let size = size(&bytes).ok_or_else(|| PictureError::Broken {
+        format: "PNG",
+        reason: "its header states no size".to_owned(),
+    })?;
+    let turned = exif(&bytes).map_or(Orientation::NoTransforms, |block| orientation(&block));
+    Ok(upright(size, turned))
+}
+
+/// The signature and the chunks that are [`READ`], as far as the file has them whole.
+fn without_pixels(stored: &Stored) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = vec![0; SIGNATURE.min(stored.length as usize)];
+    (stored.read)(0, &mut bytes)?;
+    let mut at = SIGNATURE as u64;
+    while at + CHUNK <= stored.length {
+        let mut head = [0; 8];
+        (stored.read)(at, &mut head)?;
+        let [a, b, c, d, kind @ ..] = head;
+        let length = CHUNK + u64::from(u32::from_be_bytes([a, b, c, d]));
+        if &kind == b"IEND" || at + length > stored.length {
+            break;
+        }
+        if READ.contains(&&kind) {
+            let start = bytes.len();
+            bytes.resize(start + length as usize, 0);
+            (stored.read)(at, &mut bytes[start..])?;
+        }
+        at += length;
+    }
+    Ok(bytes)
+}
+
+/// Width and height, from the beginning of a PNG; `None` for anything else.
+fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    let after = bytes.strip_prefix(b"\x89PNG\r\n\x1A\n")?.get(4..)?.strip_prefix(b"IHDR")?;
     let (width, after) = after.split_first_chunk::<4>()?;
     let (height, _) = after.split_first_chunk::<4>()?;
-    let [width, height] = [width, height].map(|side| u32::from_be_bytes(*side) as usize);
+    let [width, height] = [width, height].map(|side| u32::from_be_bytes(*side));
     (width.min(height) > 0).then_some((width, height))
 }
 
@@ -135,19 +177,4 @@ fn inflated(data: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     ZlibDecoder::new(data).take(MAX_PROFILE).read_to_end(&mut text).ok()?;
     Some(text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::picture::Picture;
-
-    #[test]
-    fn the_size_stands_in_the_header() {
-        let png = Picture { width: 7, height: 5, rgb: vec![9; 105] }.to_png().unwrap();
-        let head = &png[..HEAD as usize];
-        assert_eq!(size(head), Some((7, 5)));
-        assert_eq!(size(&head[..head.len() - 1]), None);
-        assert_eq!(size(&[&b"\xFF\xD8"[..], head].concat()), None);
-    }
 }

@@ -11,6 +11,7 @@ use tiff::tags::Tag;
 use tiff::{TiffError, TiffFormatError};
 
 use self::samples::{Ink, Samples};
+use super::size::upright;
 use super::{DecodeOptions, Decoded, Picture, PictureError, Traits, exif, jpeg, turn};
 
 /// The memory that a decoder may allocate besides the pixels, such as tables and strips.
@@ -36,11 +37,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     if width == 0 || height == 0 {
         return Err(broken(&format!("{width}x{height} pixels")));
     }
-    // A broken tag leaves the picture as stored.
-    let turned = number(&mut tiff, Tag::Orientation)
-        .ok()
-        .flatten()
-        .map_or(Orientation::NoTransforms, exif::orientation_of);
+    let turned = orientation(&mut tiff);
     let pixels = u64::from(width) * u64::from(height);
     let samples = u64::from(number(&mut tiff, Tag::SamplesPerPixel)?.unwrap_or(1));
     let bits = numbers(&mut tiff, Tag::BitsPerSample)?.first().copied().unwrap_or(1);
@@ -66,6 +63,22 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded, P
     let image = turn(DynamicImage::ImageRgb8(rgb), turned);
     let traits = Traits { transparent, lossy: compression == JPEG };
     Ok(Decoded::new(Picture::from_rgb8(image.into_rgb8()), traits, permit))
+}
+
+/// Width and height of the picture once it is upright.
+///
+/// # Errors
+/// If the header is broken.
+pub(super) fn size(bytes: &[u8]) -> Result<(usize, usize), PictureError> {
+    let mut tiff = Decoder::new(Cursor::new(bytes)).map_err(error)?;
+    let stored = tiff.dimensions().map_err(error)?;
+    Ok(upright(stored, orientation(&mut tiff)))
+}
+
+/// How the picture is turned. A broken tag leaves it as stored.
+fn orientation(tiff: &mut Tiff) -> Orientation {
+    let stated = number(tiff, Tag::Orientation).ok().flatten();
+    stated.map_or(Orientation::NoTransforms, exif::orientation_of)
 }
 
 /// Refuses compressions that the decoder lacks, by name.

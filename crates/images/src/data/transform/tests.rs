@@ -22,7 +22,8 @@ fn transform(
     crop: Crop,
     flip: bool,
 ) -> Transform {
-    Transform { size: ImageSize { height, width }, resize, filter, crop, flip, stretch: false }
+    let size = ImageSize { height, width };
+    Transform { size, resize, filter, crop, flip, stretch: false, bucketed: false }
 }
 
 fn picture(height: usize, width: usize) -> Picture {
@@ -278,4 +279,29 @@ fn small_pictures_are_known_to_be_enlarged() {
     };
     assert!(enlarged(None, 31, 48) && enlarged(None, 32, 47) && enlarged(Some(64), 63, 200));
     assert!(!enlarged(None, 32, 48) && !enlarged(None, 100, 60) && !enlarged(Some(64), 64, 64));
+}
+
+/// A bucket's image shows the whole picture but for what its aspect takes off one pair of sides.
+#[test]
+fn a_bucket_cuts_no_more_than_it_needs() {
+    for crop in [Crop::Random {}, Crop::Centre {}] {
+        let whole = transform(64, 64, None, Filter::Bilinear, crop, true);
+        for (height, width) in [(64, 64), (48, 80), (96, 40), (40, 104)] {
+            let bucket = whole.of_bucket(ImageSize { height, width });
+            for seed in 0..300 {
+                let side = |name: &str| 20.0 + (Seed(seed).derive(name, &[]).0 % 900) as f64;
+                let picture = [side("width"), side("height")];
+                let window = bucket.window(picture[0], picture[1], Seed(seed));
+                // The largest part of the picture that has the bucket's aspect.
+                let scale = (picture[0] / f64::from(width)).min(picture[1] / f64::from(height));
+                let largest = [f64::from(width) * scale, f64::from(height) * scale];
+                // The resized sides are whole pixels.
+                let loss = |axis: usize| largest[axis] - [window.width, window.height][axis];
+                assert!(loss(0) < scale && loss(1) < scale, "{picture:?} to {height}×{width}: {window:?}");
+                let inside = |start: f64, length: f64, all: f64| start >= 0.0 && start + length <= all + 1e-9;
+                assert!(inside(window.left, window.width, picture[0]));
+                assert!(inside(window.top, window.height, picture[1]));
+            }
+        }
+    }
 }

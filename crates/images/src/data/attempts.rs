@@ -1,0 +1,66 @@
+//! Loads an image of a bucket, or another one of the bucket if it is bad.
+
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rand::RngExt;
+
+use super::bucketed::{Done, Job, Source};
+use super::buckets::Buckets;
+use super::epoch::Loaded;
+use super::{BadSample, Dataset, Marks};
+use pixtok_base::seed::Seed;
+
+/// Tries images until one can be used.
+pub(super) struct Attempts {
+    dataset: Arc<Dataset>,
+    buckets: Arc<Buckets>,
+    seed: Seed,
+    /// Whether each image is known to be bad, so that it is tried and reported once.
+    known_bad: Vec<AtomicBool>,
+}
+
+impl Attempts {
+    /// No image is known to be bad yet. `seed` is that of the orders.
+    pub fn new(source: &Source) -> Self {
+        let Source { dataset, buckets, seed, .. } = source;
+        let known_bad = iter::repeat_with(|| AtomicBool::new(false)).take(dataset.len()).collect();
+        Self { dataset: Arc::clone(dataset), buckets: Arc::clone(buckets), seed: *seed, known_bad }
+    }
+
+    /// Does a job with `load`, which writes the image with an index into the memory.
+    pub fn done<I: AsMut<[u8]>>(
+        &self,
+        mut job: Job<I>,
+        load: impl Fn(usize, &mut [u8]) -> Result<Marks, String>,
+    ) -> Done<I> {
+        let (mut bad, memory) = (vec![], job.memory.as_mut());
+        let mut attempt = |image: u32| {
+            let image = image as usize;
+            if self.known_bad[image].load(Ordering::Relaxed) {
+                return None;
+            }
+            let name = self.dataset.name(image).into_owned();
+            match load(image, memory) {
+                Ok(marks) => Some(Loaded { image, name, label: self.dataset.label(image), marks }),
+                Err(reason) => {
+                    self.known_bad[image].store(true, Ordering::Relaxed);
+                    bad.push(BadSample { name, reason });
+                    None
+                }
+            }
+        };
+        let loaded =
+            attempt(job.image).or_else(|| self.others(job.bucket, job.epoch, job.image).find_map(attempt));
+        Done { job, loaded, bad }
+    }
+
+    /// All images of a bucket, from one on that is drawn for `image`.
+    fn others(&self, bucket: usize, epoch: u64, image: u32) -> impl Iterator<Item = u32> {
+        let images = self.buckets.images_of(bucket);
+        let seed = self.seed.derive("substitute", &[epoch, u64::from(image)]);
+        let (before, after) = images.split_at(seed.rng().random_range(0..images.len()));
+        after.iter().chain(before).copied()
+    }
+}
