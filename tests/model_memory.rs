@@ -8,7 +8,7 @@ mod numbers;
 mod peak;
 
 use peak::{forget_peak, peak_bytes};
-use pixtok::model::cnn::Config;
+use pixtok::model::cnn::{Config, PerStage};
 use pixtok::model::{ImageSize, Settings, Tokenizer};
 use pixtok::quantizer::{Mode, QuantizerConfig};
 use pixtok::variables::Variables;
@@ -36,7 +36,8 @@ fn blocks_that_are_computed_again_take_less_memory() {
     }
     let side = 128;
     let quantizer = toml::from_str("kind = \"fsq\"\nlevels = [8, 5]").unwrap();
-    let plain = Config { channels: 8, multipliers: vec![1, 1], res_blocks: 8, ..Config::default() };
+    let plain =
+        Config { channels: 8, multipliers: vec![1, 1], res_blocks: PerStage::All(8), ..Config::default() };
     let again = Config { checkpoint_blocks: true, ..plain.clone() };
     // What libtorch allocates once.
     step(&plain, &quantizer, 16);

@@ -107,7 +107,7 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         let data = data_config(options, opened)?;
         let (codec, prefix) = opened.first(options.prefix)?;
-        let grid = stated_grid(options, &*codec, &data)?;
+        let grid = stated_grid(options, (opened, &*codec), &data)?;
         let ids = Ids::new(&options.ids, options.format, codes(options, opened)?, grid.downsample)?;
         let coder = coder(options, opened, &*codec, &ids)?;
         let fit = if options.whole {
@@ -233,7 +233,11 @@ fn coder<'a>(options: &EncodeOptions, opened: &'a Opened, codec: &dyn Codec, ids
 }
 
 /// The shape of the images' tokens.
-fn stated_grid(options: &EncodeOptions, codec: &dyn Codec, data: &data::Config) -> Result<StatedGrid> {
+fn stated_grid(
+    options: &EncodeOptions,
+    (opened, codec): (&Opened, &dyn Codec),
+    data: &data::Config,
+) -> Result<StatedGrid> {
     let size = data.image_size;
     let shape = codec.shape(size)?;
     let same = StatedGrid::of(shape, [size.height, size.width])?;

@@ -6,6 +6,7 @@
 //! positions.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString};
 use tch::{Kind, Tensor};
 
 use super::as_kind;
@@ -13,8 +14,9 @@ use pixtok_tokens::Grid;
 
 /// What is done with grids larger than the trained one, along each axis on its own:
 /// k = max(1, side / trained side).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Display, EnumString)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_extension)]
 pub enum Extension {
     /// Positions count on.
     #[default]
@@ -24,6 +26,10 @@ pub enum Extension {
     /// base becomes base·k^(d/(d−2)), which leaves the highest frequency and divides the lowest by
     /// k (kexue.fm 9675).
     Ntk,
+}
+
+fn no_extension(text: &str) -> String {
+    format!("\"{text}\" is not an extension of positions; use none, interpolate or ntk")
 }
 
 /// The settings of a rotation.

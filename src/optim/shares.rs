@@ -330,8 +330,7 @@ mod tests {
         let cpu = (Kind::Float, Device::Cpu);
         // In memory, the second has its rows side by side.
         let tensors = [Tensor::arange(3, cpu), Tensor::arange(6, cpu).view([2, 3]).tr() + 10.0];
-        let line =
-            Line { tensors: tensors.each_ref().map(in_memory_order).into(), device: Device::Cpu };
+        let line = Line { tensors: tensors.each_ref().map(in_memory_order).into(), device: Device::Cpu };
         assert_eq!(line.numbers(), 9);
         assert_eq!(line.read(1, 4), Tensor::from_slice(&[1f32, 2.0, 10.0, 11.0]));
         assert_eq!(line.read(7, 4), Tensor::from_slice(&[14f32, 15.0, 0.0, 0.0]));

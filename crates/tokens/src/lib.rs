@@ -62,8 +62,8 @@ pub use side_files::SideFiles;
 pub use sidecar::{SIDECAR, Sidecar};
 pub use size_tokens::SizeTokens;
 pub use stated::{
-    Arrangement, Counts, Division, MadeBy, Preprocessing, Source, StatedGrid, StatedIds,
-    StatedPositions, StatedShape, StatedSplit, StatedTokenizer, StatedWeights,
+    Arrangement, Counts, Division, MadeBy, Preprocessing, Source, StatedGrid, StatedIds, StatedPositions,
+    StatedShape, StatedSplit, StatedTokenizer, StatedWeights,
 };
 pub use vocabulary::{MAX_ID, StatedVocabulary, Vocabulary};
 

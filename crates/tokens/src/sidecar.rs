@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::names::TokenNames;
 use super::{
     Axes, Counts, Dtype, FormatKind, Framing, Grid, Layout, MadeBy, Place, PrefixAxis, Preprocessing, Shard,
-    SideFiles, SizeTokens, Source, StatedGrid, StatedIds, StatedPositions, StatedPrefix, StatedTokenizer, StatedVocabulary,
-    TokensError, Vocabulary, io_error,
+    SideFiles, SizeTokens, Source, StatedGrid, StatedIds, StatedPositions, StatedPrefix, StatedTokenizer,
+    StatedVocabulary, TokensError, Vocabulary, io_error,
 };
 use pixtok_base::Action;
 

@@ -3,7 +3,7 @@
 use pixtok_torch::fuses_norm_silu;
 use tch::Device;
 
-use super::plan::{Plan, Stage};
+use super::plan::Plan;
 use crate::model::Footprint;
 
 /// The largest activations that exist at one time besides those that are kept: inputs, results and

@@ -1,5 +1,6 @@
 use super::{Config, PerStage, Variant};
 use crate::model::*;
+use crate::variables::Variables;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, drop_grads, no_grad, with_precision};
 
@@ -301,7 +302,7 @@ fn blocks_that_are_computed_again_have_the_same_gradients() {
 fn blocks_that_are_computed_again_keep_less() {
     let footprint = |config: &Config, device| config.plan(&fsq(), size((20, 28))).unwrap().footprint(device);
     for device in [Device::Cpu, Device::Cuda(0)] {
-        let config = Config { res_blocks: 3, ..with_attention() };
+        let config = Config { res_blocks: PerStage::All(3), ..with_attention() };
         let plain = footprint(&config, device);
         let again = footprint(&Config { checkpoint_blocks: true, ..config }, device);
         for bytes in [2, 4] {

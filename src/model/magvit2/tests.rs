@@ -1,6 +1,7 @@
 use super::Config;
 use super::decoder::depth_to_space;
 use crate::model::*;
+use crate::variables::Variables;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
 

@@ -9,6 +9,7 @@ use pixtok_tokens::Grid;
 /// The settings with what stands for absent ones, and what they come to.
 #[derive(Serialize)]
 pub(super) struct Description {
+    kind: &'static str,
     /// As in a config, in numbers: `width`, `depth`, `heads`, those of the decoder and
     /// `latent_channels` are there always; so is `pixel_decoder` in the layout `legacy`.
     #[serde(flatten)]
@@ -21,6 +22,10 @@ impl Description {
     /// Of a planned network.
     pub fn of(plan: &Plan) -> Self {
         let Grid { h, w } = plan.grid();
-        Self { settings: plan.settings.clone().in_numbers(plan.latent_channels), trained_grid: [h, w] }
+        Self {
+            kind: "one-d",
+            settings: plan.settings.clone().in_numbers(plan.latent_channels),
+            trained_grid: [h, w],
+        }
     }
 }

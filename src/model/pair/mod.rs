@@ -6,6 +6,7 @@ mod plan;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::tail_drop::TailDrop;
 use super::{ImageSize, ModelError, Settings};
 use crate::layers::Extension;
 use crate::model;
@@ -120,6 +121,15 @@ impl Settings for Config {
         self.extension()?;
         let [encoder, decoder] = [&self.encoder, &self.decoder].map(|half| half.extended(extension));
         Some(model::Config::Pair(Self { encoder: Half::of(encoder?), decoder: Half::of(decoder?) }))
+    }
+
+    /// Of the encoder's tokens.
+    fn tail_drop(&self) -> Option<&TailDrop> {
+        self.encoder.settings().tail_drop()
+    }
+
+    fn draws_noise(&self) -> bool {
+        [&self.encoder, &self.decoder].into_iter().any(|half| half.settings().draws_noise())
     }
 
     fn plan(

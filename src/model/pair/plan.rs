@@ -5,7 +5,7 @@ use tch::Device;
 
 use super::encoder::Encoder;
 use super::{Config, Half};
-use crate::model::{self, Footprint, ImageSize, ModelError, Plan as _, TokenShape};
+use crate::model::{self, Footprint, ImageSize, ModelError, TokenShape};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::model::*;
+use crate::variables::Variables;
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use serde_json::json;

@@ -54,6 +54,10 @@ impl Settings for Config {
         has.then(|| model::Config::Vit(Self { extension, ..self.clone() }))
     }
 
+    fn draws_noise(&self) -> bool {
+        self.stochastic_depth > 0.0
+    }
+
     fn plan(
         &self,
         quantizer: &QuantizerConfig,

@@ -15,7 +15,7 @@ use super::{CONFIG, Compute, DESCRIPTION, MODEL, ModelChoice, Run, Tell, Trained
 use crate::checkpoint::{Error, SaveCause, create_folder};
 use crate::codec::trace::{self, Agreement};
 use crate::config::{CHANGES_FILE, RunChange};
-use crate::model::{ImageSize, Tokenizer, images_from_bytes};
+use crate::model::{ImageSize, TokenShape, Tokenizer, images_from_bytes};
 use pixtok_base::Misuse;
 use pixtok_base::seed::Seed;
 use pixtok_torch::tensors;
@@ -162,11 +162,13 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
     Ok(all)
 }
 
-/// A second size of images, if the tokenizer takes other sizes than that of its training.
+/// A second size of images, if the modules take other sizes than that of the training. A sequence
+/// doesn't say of which size its image was, so its decoder is traced for one.
 fn other_size(trained: &Trained) -> Option<ImageSize> {
     let multiple = trained.tokenizer.side_multiple() as u32;
     let other = ImageSize { height: 2 * multiple, width: 3 * multiple };
-    trained.tokenizer.only_size().is_none().then_some(other)
+    let of_grid = trained.tokenizer.shape(other).is_ok_and(|shape| matches!(shape, TokenShape::Grid { .. }));
+    (of_grid && trained.tokenizer.only_size().is_none()).then_some(other)
 }
 
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
