@@ -58,7 +58,7 @@ fn files(run: &Path) -> Vec<Vec<u8>> {
 fn cursor(run: &Path, step: u64) -> Value {
     let text = fs::read(run.join(format!("step-{step:06}/state.json"))).unwrap();
     let state: Value = serde_json::from_slice(&text).unwrap();
-    state["cursor"].clone()
+    state["state"]["cursor"].clone()
 }
 
 #[test]

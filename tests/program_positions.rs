@@ -101,15 +101,15 @@ fn positions_go_from_the_flag_to_the_tokens_and_back() {
 fn networks_without_positions_have_none_to_choose() {
     let scratch = Scratch::new();
     scratch.train("run", &["--set=train.steps=1"]);
-    let (val, out) = (scratch.path("val"), scratch.path("out"));
-    let (val, out) = (val.to_str().unwrap(), out.to_str().unwrap());
+    let (val, out, exported) = (scratch.path("val"), scratch.path("out"), scratch.path("exported"));
+    let (val, out, exported) = (val.to_str().unwrap(), out.to_str().unwrap(), exported.to_str().unwrap());
     let positions = ["--positions", "ntk"];
     let words = ["--positions is ntk", "without positions that extend to other sizes (cnn); leave it out"];
     for (verb, args) in [
         ("eval", vec![]),
         ("encode", vec!["--data", val, "--out", out, "--format", "npy"]),
         ("reconstruct", vec![val, "--out", out]),
-        ("export", vec!["--out", out]),
+        ("export", vec!["--out", exported]),
     ] {
         refused(&run(&scratch, verb, "run", &[&args[..], &positions].concat()), 2, &words);
     }

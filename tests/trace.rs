@@ -15,7 +15,7 @@ use pixtok::codec::trace::{self, Agreement};
 use pixtok::model::cnn::Config;
 use pixtok::model::{self, ImageSize, Settings, Tokenizer};
 use pixtok::quantizer::QuantizerConfig;
-use pixtok::variables::{Component, Variables};
+use pixtok::variables::{Component, Role, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_torch::no_grad;
 use serde_json::{Value, json};
@@ -46,6 +46,16 @@ fn build_for(size: ImageSize, model: &dyn Settings, quantizer: Value) -> (Variab
     let store = Variables::new(device());
     pixtok_torch::reseed(Seed(1));
     let mut tokenizer = Tokenizer::new(&store, model, &quantizer, size).unwrap();
+    // A transformer starts nearly the same for all images and tokens. Codes that start from such
+    // latents would be so near to each other that rounding decides between them.
+    let transformer = store.entries().iter().any(|variable| variable.role == Role::Matrix);
+    for variable in store.entries() {
+        let layer = matches!(variable.role, Role::Matrix | Role::Conv);
+        if transformer && layer && variable.component != Component::Decoder {
+            let mut matrix = variable.tensor;
+            no_grad(|| matrix *= 3.0);
+        }
+    }
     let latents = no_grad(|| tokenizer.latents(&images(4, size)));
     if tokenizer.quantizer.start_vectors().is_some() {
         tokenizer.quantizer.start(&latents, Seed(2), &mut || true).unwrap();
