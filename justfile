@@ -149,7 +149,7 @@ bench-saving *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/bench_saving.py "$@"
 
-# A ViT trained at 64×64 at other sizes, by positions and attention norm, the table of docs/networks.md (10 minutes on two cores, goes on where it stopped)
+# A ViT trained at 64×64 at other sizes, by positions and attention norm, the table of docs/networks.md (goes on where it stopped)
 measure-positions *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/measure_positions.py "$@"
