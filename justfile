@@ -149,6 +149,11 @@ bench-saving *ARGS: setup
     cargo build --release --quiet --locked
     @scripts/bench_saving.py "$@"
 
+# A ViT trained at 64×64 at other sizes, by positions and attention norm, the table of docs/networks.md (goes on where it stopped)
+measure-positions *ARGS: setup
+    cargo build --release --quiet --locked
+    @scripts/measure_positions.py "$@"
+
 # Quantizers by kind and codebook size, and the search beside torch.cdist (the tables of docs/quantizers.md and docs/performance.md)
 bench-quantizers: setup
     @cargo bench --quiet --locked --profile release --bench quantizers
