@@ -7,6 +7,7 @@ mod feed_forward;
 mod linear;
 mod norms;
 mod rotation;
+mod saved;
 
 pub use attention::{Attention, AttentionNorm};
 pub use block::{Block, BlockSettings};
@@ -14,6 +15,7 @@ pub use feed_forward::{FeedForward, FeedForwardKind};
 pub use linear::Linear;
 pub use norms::{Norm, NormKind};
 pub use rotation::{Extension, Rotation, RotationSettings};
+pub use saved::Saved;
 
 use tch::{Kind, Tensor, nn::Module};
 

@@ -20,7 +20,7 @@ use std::fmt::Debug;
 
 use tch::{Device, Kind, Tensor};
 
-pub use footprint::Footprint;
+pub use footprint::{Count, Footprint};
 pub use kind::{Config, written};
 pub use pair::comparable;
 pub use pixtok_images::data::ImageSize;

@@ -6,7 +6,7 @@ mod checks;
 mod decoder;
 mod description;
 mod encoder;
-pub(super) mod footprint;
+mod footprint;
 mod haar;
 mod per_stage;
 mod plan;

@@ -3,8 +3,8 @@
 use tch::Device;
 
 use super::plan::Plan;
-use crate::model::Footprint;
-use crate::model::cnn::footprint::{Count, Saved};
+use crate::layers::Saved;
+use crate::model::{Count, Footprint};
 
 /// Of the planned network on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
