@@ -8,6 +8,7 @@ mod linear;
 mod norms;
 mod rotation;
 mod saved;
+mod stack;
 
 pub use attention::{Attention, AttentionNorm};
 pub use block::{Block, BlockSettings};
@@ -16,6 +17,7 @@ pub use linear::Linear;
 pub use norms::{Norm, NormKind};
 pub use rotation::{Extension, Rotation, RotationSettings};
 pub use saved::Saved;
+pub use stack::{DepthNoise, Stack, StackSettings};
 
 use tch::{Kind, Tensor, nn::Module};
 

@@ -1,10 +1,10 @@
 //! A block of a transformer.
 
-use tch::{Kind, Tensor, nn::Module};
+use tch::{Device, Kind, Tensor, nn::Module};
 
 use super::attention::{Attention, AttentionNorm};
 use super::feed_forward::{FeedForward, FeedForwardKind};
-use super::{Norm, NormKind, Rotation, as_kind};
+use super::{Norm, NormKind, Rotation, Saved, as_kind};
 use crate::variables::{Init, Scope};
 use pixtok_torch::Noise;
 
@@ -33,6 +33,48 @@ pub struct BlockSettings {
     /// The probability with which this block is left out of an image in training (arXiv
     /// 1603.09382); less than 1.
     pub stochastic_depth: f64,
+}
+
+impl BlockSettings {
+    /// What a block keeps for each position, whose queries and keys are turned if it is `rotated`.
+    /// Attention keeps no table of all pairs of positions: `scaled_dot_product_attention` computes it
+    /// in blocks, on either device.
+    #[must_use]
+    pub fn saved(&self, rotated: bool, device: Device) -> Saved {
+        let on_cpu = device == Device::Cpu;
+        // The sums before each part, which the norms keep. A CPU computes an RMS norm in several
+        // operations, one of which keeps the numbers before they are scaled.
+        let twice = self.norm == NormKind::Rms && on_cpu;
+        let sums = if twice { 4 } else { 2 };
+        let (normalised, normalised_in_float) = match self.attention_norm {
+            AttentionNorm::None => (0, 0),
+            // Queries and keys before they are scaled.
+            AttentionNorm::QkRms => (2, 2),
+            // Keys in float32 where the training is not.
+            AttentionNorm::KeyL2 => (1, i64::from(!on_cpu)),
+        };
+        // Those that are turned take the place of those that are normalised.
+        let made = if rotated { 2 } else { normalised };
+        // Inputs of the three or four linear layers, query, key and value, and the result.
+        let attention = 2 + 3 + made + 1;
+        let scales = if self.layer_scale.is_some() { 2 } else { 0 };
+        let inner = match self.feed_forward {
+            // gate, silu(gate), up, and their product.
+            FeedForwardKind::SwiGlu => 4,
+            // up, and its GELU.
+            FeedForwardKind::Gelu => 2,
+        };
+        Saved {
+            halves: (attention + scales) * self.width + inner * self.hidden,
+            floats: (sums + normalised_in_float) * self.width,
+        }
+    }
+
+    /// The numbers of a position in the block's largest activation.
+    #[must_use]
+    pub fn widest(&self) -> i64 {
+        (3 * self.width).max(self.hidden)
+    }
 }
 
 /// x ← x + s₁·attention(norm₁(x)); x ← x + s₂·feed-forward(norm₂(x)).
@@ -102,7 +144,6 @@ mod tests {
     use crate::variables::{Component, Role, Variables};
     use pixtok_base::seed::Seed;
     use pixtok_torch::fill_gaussian;
-    use tch::Device;
 
     fn settings() -> BlockSettings {
         BlockSettings {

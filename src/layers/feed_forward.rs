@@ -17,6 +17,20 @@ pub enum FeedForwardKind {
     Gelu,
 }
 
+impl FeedForwardKind {
+    /// The usual width inside. With SwiGLU it is 8/3 of the width, rounded up to a multiple of 64,
+    /// so that its three matrices have about as many numbers as the two of a GELU, which is 4 times
+    /// as wide.
+    #[must_use]
+    pub fn hidden(self, width: i64) -> i64 {
+        match self {
+            // 64 · ⌈8/3 · width / 64⌉.
+            Self::SwiGlu => 64 * ((width + 23) / 24),
+            Self::Gelu => 4 * width,
+        }
+    }
+}
+
 /// Two or three linear layers, which take each position on its own.
 #[derive(Debug)]
 pub struct FeedForward {

@@ -1,7 +1,8 @@
 //! How much layers keep for the backward pass.
 
-use pixtok_torch::fuses_norm_silu;
 use tch::Device;
+
+use pixtok_torch::fuses_norm_silu;
 
 /// The numbers that a part of a network keeps for the backward pass: for each element, for each
 /// position, or of an image.

@@ -2,10 +2,15 @@
 
 use super::check::check;
 use super::config::{Config, Layout, PixelDecoder, Positions, Sizes};
-use crate::layers::RotationSettings;
+use crate::layers::{
+    AttentionNorm, BlockSettings, FeedForwardKind, NormKind, RotationSettings, StackSettings,
+};
 use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
+
+/// PyTorch's default, of every layer norm.
+pub(super) const LAYER_NORM_EPS: f64 = 1e-5;
 
 /// The network that checked settings make.
 #[derive(Debug, Clone)]
@@ -73,5 +78,23 @@ impl Plan {
             trained: self.grid(),
             extension: self.settings.extension,
         })
+    }
+
+    /// The blocks of a transformer of these sizes.
+    pub fn stack(&self, sizes: Sizes) -> StackSettings {
+        let Sizes { width, depth, heads } = sizes;
+        let block = BlockSettings {
+            width,
+            heads,
+            hidden: FeedForwardKind::Gelu.hidden(width),
+            norm: NormKind::Layer,
+            eps: LAYER_NORM_EPS,
+            feed_forward: FeedForwardKind::Gelu,
+            bias: true,
+            attention_norm: AttentionNorm::None,
+            layer_scale: None,
+            stochastic_depth: 0.0,
+        };
+        StackSettings { block, depth, recompute: self.settings.checkpoint_blocks }
     }
 }

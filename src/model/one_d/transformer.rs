@@ -4,17 +4,9 @@
 use tch::{Tensor, nn::Module};
 
 use super::config::Sizes;
-use super::plan::Plan;
-use crate::layers::{
-    AttentionNorm, Block, BlockSettings, FeedForwardKind, Linear, Norm, NormKind, Rotation, RotationSettings,
-};
+use super::plan::{LAYER_NORM_EPS, Plan};
+use crate::layers::{Linear, Norm, NormKind, Rotation, RotationSettings, Stack};
 use crate::variables::{Init, Scope};
-use pixtok_torch::{Shared, recomputed};
-
-/// PyTorch's default.
-const LAYER_NORM_EPS: f64 = 1e-5;
-/// The width inside a feed-forward part, as a multiple of the width.
-const HIDDEN: i64 = 4;
 
 /// Works on a class token, the patches and the latent tokens, in this order.
 #[derive(Debug)]
@@ -23,10 +15,8 @@ pub(super) struct Transformer {
     positions: Positions,
     latent_positions: Tensor,
     norm_in: Norm,
-    blocks: Vec<Shared<Block>>,
+    stack: Stack,
     norm_out: Norm,
-    /// Whether the backward pass computes the blocks again.
-    recompute: bool,
     latents: i64,
 }
 
@@ -51,21 +41,8 @@ pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
 
 impl Transformer {
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes) -> Self {
-        let Sizes { width, depth, heads } = sizes;
+        let width = sizes.width;
         let norm = |name: &str| Norm::new(&(path / name), NormKind::Layer, width, LAYER_NORM_EPS);
-        let settings = BlockSettings {
-            width,
-            heads,
-            hidden: HIDDEN * width,
-            norm: NormKind::Layer,
-            eps: LAYER_NORM_EPS,
-            feed_forward: FeedForwardKind::Gelu,
-            bias: true,
-            attention_norm: AttentionNorm::None,
-            layer_scale: None,
-            stochastic_depth: 0.0,
-        };
-        let block = |i: i64| Shared::new(Block::new(&(path / format!("block{i}")), &settings));
         Self {
             class_token: vectors(path, "class_token", 1, width),
             positions: match plan.rotation(sizes) {
@@ -74,9 +51,8 @@ impl Transformer {
             },
             latent_positions: vectors(path, "latent_positions", plan.tokens(), width),
             norm_in: norm("norm_in"),
-            blocks: (0..depth).map(block).collect(),
+            stack: Stack::new(path, &plan.stack(sizes)),
             norm_out: norm("norm_out"),
-            recompute: plan.settings.checkpoint_blocks,
             latents: plan.tokens(),
         }
     }
@@ -100,13 +76,7 @@ impl Transformer {
         };
         let latents = latents + &self.latent_positions;
         let x = self.norm_in.forward(&Tensor::cat(&[seen, latents], 1));
-        self.blocks.iter().fold(x, |x, block| {
-            if !self.recompute {
-                return block.forward(&x, rotation.as_ref(), None);
-            }
-            let rotation = rotation.as_ref().map(Rotation::shallow_clone);
-            recomputed(block, &x, move |block, x| block.forward(x, rotation.as_ref(), None))
-        })
+        self.stack.forward(x, rotation.as_ref(), None)
     }
 
     /// The normalisation after the blocks.

@@ -156,15 +156,9 @@ impl Config {
         }
     }
 
-    /// The width inside a feed-forward part. With SwiGLU it is 8/3 of the width, rounded up to a
-    /// multiple of 64, so that its three matrices have about as many numbers as the two of a GELU,
-    /// which is 4 times as wide.
+    /// The width inside a feed-forward part.
     pub(super) fn hidden(&self, width: i64) -> i64 {
-        match self.feed_forward {
-            // 64 · ⌈8/3 · width / 64⌉.
-            FeedForwardKind::SwiGlu => 64 * ((width + 23) / 24),
-            FeedForwardKind::Gelu => 4 * width,
-        }
+        self.feed_forward.hidden(width)
     }
 
     /// The settings with the size of the encoder written out if no word states it.

@@ -2,7 +2,7 @@
 
 use super::check::check;
 use super::config::{Config, Positions, Sizes};
-use crate::layers::{BlockSettings, Extension, RotationSettings};
+use crate::layers::{BlockSettings, Extension, RotationSettings, StackSettings};
 use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
@@ -69,11 +69,11 @@ impl Plan {
         })
     }
 
-    /// Block number `i` of a transformer of these sizes.
-    pub fn block(&self, sizes: Sizes, i: i64) -> BlockSettings {
+    /// The blocks of a transformer of these sizes.
+    pub fn stack(&self, sizes: Sizes) -> StackSettings {
         let Sizes { width, depth, heads } = sizes;
         let Config { norm, feed_forward, attention_norm, layer_scale, stochastic_depth, .. } = self.settings;
-        BlockSettings {
+        let block = BlockSettings {
             width,
             heads,
             hidden: self.settings.hidden(width),
@@ -83,10 +83,8 @@ impl Plan {
             bias: true,
             attention_norm,
             layer_scale,
-            stochastic_depth: match depth {
-                1 => stochastic_depth,
-                _ => stochastic_depth * i as f64 / (depth - 1) as f64,
-            },
-        }
+            stochastic_depth,
+        };
+        StackSettings { block, depth, recompute: self.settings.checkpoint_blocks }
     }
 }

@@ -235,7 +235,7 @@ fn stochastic_depth_does_not_depend_on_micro_batches() {
     assert!(largest(&off) > 1e-5 * largest(&evaluated));
     // The rates grow from 0.
     let plan = Plan::new(&config, &fsq(), size((20, 28))).unwrap();
-    assert_eq!([0, 1, 2].map(|i| plan.block(plan.encoder, i).stochastic_depth), [0.0, 0.25, 0.5]);
+    assert_eq!([0, 1, 2].map(|i| plan.stack(plan.encoder).of_block(i).stochastic_depth), [0.0, 0.25, 0.5]);
 }
 
 #[test]

@@ -5,10 +5,9 @@ use tch::{Kind, Tensor, nn::Module};
 use super::config::Sizes;
 use super::plan::{EPS, Plan};
 use super::positions::{Learned, vectors};
-use crate::layers::{Block, Linear, Norm, Rotation, RotationSettings, as_kind};
+use crate::layers::{DepthNoise, Linear, Norm, Rotation, RotationSettings, Stack, as_kind};
 use crate::quantizer::Mode;
 use crate::variables::{Component, Init, Scope};
-use pixtok_torch::{Noise, Shared, recomputed};
 
 /// Between the layer that makes vectors of patches or latents, and the head.
 #[derive(Debug)]
@@ -16,10 +15,8 @@ pub(super) struct Trunk {
     positions: Positions,
     /// `[registers, width]`.
     registers: Option<Tensor>,
-    blocks: Vec<Shared<Block>>,
+    stack: Stack,
     norm: Norm,
-    /// Whether the backward pass computes the blocks again.
-    recompute: bool,
     /// Distinguishes the noise of the two halves.
     half: Component,
 }
@@ -40,18 +37,15 @@ pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
 impl Trunk {
     /// That of `half`, whose sizes are `sizes`.
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes, half: Component) -> Self {
-        let Sizes { width, depth, .. } = sizes;
-        let registers = plan.settings.registers;
-        let block = |i| Shared::new(Block::new(&(path / format!("block{i}")), &plan.block(sizes, i)));
+        let (width, registers) = (sizes.width, plan.settings.registers);
         Self {
             positions: match plan.rotation(sizes) {
                 Some(settings) => Positions::Turned(settings),
                 None => Positions::Learned(Learned::new(path, plan, sizes)),
             },
             registers: (registers > 0).then(|| vectors(path, "registers", registers, width)),
-            blocks: (0..depth).map(block).collect(),
+            stack: Stack::new(path, &plan.stack(sizes)),
             norm: Norm::new(&(path / "norm"), plan.settings.norm, width, EPS),
-            recompute: plan.settings.checkpoint_blocks,
             half,
         }
     }
@@ -63,39 +57,24 @@ impl Trunk {
     /// `x`: `[B, N, width]`, `places`: `[B, h, w]` or `[h, w]` -> `[B, N, width]` float32.
     pub fn forward(&self, x: &Tensor, places: &Tensor, mode: Mode) -> Tensor {
         let x = as_kind(x, Kind::Float);
+        let depth = match mode {
+            Mode::Eval => None,
+            Mode::Train { noise, .. } => {
+                Some(DepthNoise { noise, stack: u64::from(self.half == Component::Decoder) })
+            }
+        };
         let (x, rotation) = match &self.positions {
             Positions::Turned(settings) => (x, Some(Rotation::of_grid(settings, places))),
             Positions::Learned(learned) => (x + learned.of_grid(places), None),
         };
         let Some(registers) = &self.registers else {
-            return self.norm.forward(&self.through_blocks(x, rotation.as_ref(), mode));
+            return self.norm.forward(&self.stack.forward(x, rotation.as_ref(), depth));
         };
         let count = registers.size()[0];
         // Nothing reads B from a size, which a trace would keep. One patch of each image has it.
         let of_each = registers.expand_as(&x.slice(1, 0, 1, 1).expand([-1, count, -1], false));
         let rotation = rotation.map(|rotation| rotation.padded(count, 0));
-        let x = self.through_blocks(Tensor::cat(&[of_each, x], 1), rotation.as_ref(), mode);
+        let x = self.stack.forward(Tensor::cat(&[of_each, x], 1), rotation.as_ref(), depth);
         self.norm.forward(&x.slice(1, count, None, 1))
-    }
-
-    fn through_blocks(&self, x: Tensor, rotation: Option<&Rotation>, mode: Mode) -> Tensor {
-        let depth = |i: usize| match mode {
-            Mode::Eval => None,
-            Mode::Train { noise, .. } => Some(self.noise(noise, i)),
-        };
-        self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
-            let depth = depth(i);
-            if !self.recompute {
-                return block.forward(&x, rotation, depth);
-            }
-            let rotation = rotation.map(Rotation::shallow_clone);
-            recomputed(block, &x, move |block, x| block.forward(x, rotation.as_ref(), depth))
-        })
-    }
-
-    /// From which block `i` draws the images that leave it out.
-    fn noise(&self, noise: Noise, i: usize) -> Noise {
-        let half = u64::from(self.half == Component::Decoder);
-        noise.derive("stochastic depth", &[half, i as u64])
     }
 }
