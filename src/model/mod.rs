@@ -14,6 +14,7 @@ pub mod one_d;
 pub mod pair;
 pub mod tail_drop;
 mod tokenizer;
+pub mod transformer;
 pub mod vit;
 
 use std::fmt::Debug;

@@ -1,11 +1,9 @@
 //! Refuses settings that do not fit each other.
 
-use super::config::{Config, Layout, PixelDecoder, Positions, Size, Sizes};
+use super::config::{Config, Layout, PixelDecoder, Positions};
 use crate::layers::Extension;
+use crate::model::transformer::{check_range, check_rope_base};
 use crate::model::{ImageSize, ModelError};
-
-/// Numbers of a head that turn together: a pair for the row and a pair for the column.
-const TURNED_TOGETHER: i64 = 4;
 
 fn fail(message: String) -> Result<(), ModelError> {
     Err(ModelError::Network(message))
@@ -13,11 +11,16 @@ fn fail(message: String) -> Result<(), ModelError> {
 
 /// Checks all settings for images of this size.
 pub(super) fn check(config: &Config, image: ImageSize) -> Result<(), ModelError> {
-    ranges(config)?;
-    let of_encoder = [config.width, config.depth, config.heads];
-    let of_decoder = [config.decoder_width, config.decoder_depth, config.decoder_heads];
-    transformer("", config.size, of_encoder, config.encoder_sizes(), config.positions)?;
-    transformer("decoder_", config.decoder_size, of_decoder, config.decoder_sizes(), config.positions)?;
+    let (encoder, decoder) = (config.encoder_given(), config.decoder_given());
+    let (of_encoder, of_decoder) = (config.encoder_sizes(), config.decoder_sizes());
+    of_encoder.check_ranges(encoder.prefix)?;
+    of_decoder.check_ranges(decoder.prefix)?;
+    check_range("model.patch", config.patch, 1..=1024)?;
+    check_range("model.latent_tokens", config.latent_tokens, 1..=65536)?;
+    check_range("model.latent_channels", config.latent_channels.unwrap_or(1), 1..=65536)?;
+    let turned = config.positions == Positions::Rope;
+    encoder.check(of_encoder, turned)?;
+    decoder.check(of_decoder, turned)?;
     positions(config)?;
     match (config.layout, &config.pixel_decoder) {
         (Layout::Legacy, decoder) => legacy(config, &decoder.clone().unwrap_or_default())?,
@@ -29,58 +32,6 @@ pub(super) fn check(config: &Config, image: ImageSize) -> Result<(), ModelError>
     tokens(config, image)
 }
 
-fn ranges(config: &Config) -> Result<(), ModelError> {
-    let (encoder, decoder) = (config.encoder_sizes(), config.decoder_sizes());
-    let ranges = [
-        ("width", encoder.width, 65536),
-        ("depth", encoder.depth, 1024),
-        ("heads", encoder.heads, 1024),
-        ("decoder_width", decoder.width, 65536),
-        ("decoder_depth", decoder.depth, 1024),
-        ("decoder_heads", decoder.heads, 1024),
-        ("patch", config.patch, 1024),
-        ("latent_tokens", config.latent_tokens, 65536),
-        ("latent_channels", config.latent_channels.unwrap_or(1), 65536),
-    ];
-    match ranges.into_iter().find(|&(_, value, most)| !(1..=most).contains(&value)) {
-        None => Ok(()),
-        Some((key, value, most)) => fail(format!("model.{key} has {value}; it must be from 1 to {most}")),
-    }
-}
-
-/// Checks one half's transformer, whose keys begin with `prefix`.
-fn transformer(
-    prefix: &str,
-    size: Option<Size>,
-    given: [Option<i64>; 3],
-    sizes: Sizes,
-    positions: Positions,
-) -> Result<(), ModelError> {
-    let keys = ["width", "depth", "heads"];
-    if let (Some(size), Some(place)) = (size, given.iter().position(Option::is_some)) {
-        let key = keys[place];
-        return fail(format!(
-            "model.{prefix}size is {size:?}, which sets model.{prefix}{key} too; leave one of them out"
-        ));
-    }
-    let Sizes { width, heads, .. } = sizes;
-    if width % heads != 0 {
-        let divisor = (1..=heads).rev().find(|divisor| width % divisor == 0).unwrap_or(1);
-        return fail(format!(
-            "model.{prefix}heads is {heads}, which does not divide model.{prefix}width {width}; the next smaller \
-             number that does is {divisor}"
-        ));
-    }
-    let head = width / heads;
-    if positions == Positions::Rope && head % TURNED_TOGETHER != 0 {
-        return fail(format!(
-            "model.{prefix}width {width} has {heads} heads of {head}, and model.positions \"rope\" needs heads of a \
-             multiple of {TURNED_TOGETHER}; choose other model.{prefix}heads"
-        ));
-    }
-    Ok(())
-}
-
 fn positions(config: &Config) -> Result<(), ModelError> {
     if config.positions == Positions::Learned && config.extension != Extension::None {
         return fail(
@@ -88,11 +39,7 @@ fn positions(config: &Config) -> Result<(), ModelError> {
                 .into(),
         );
     }
-    let base = config.rope_base;
-    if !(base > 1.0 && base.is_finite()) {
-        return fail(format!("model.rope_base is {base}; it must be over 1"));
-    }
-    Ok(())
+    check_rope_base(config.rope_base)
 }
 
 fn legacy(config: &Config, decoder: &PixelDecoder) -> Result<(), ModelError> {
@@ -122,8 +69,8 @@ fn legacy(config: &Config, decoder: &PixelDecoder) -> Result<(), ModelError> {
         ("norm_groups", vec![decoder.norm_groups], 65536),
     ];
     for (key, values, most) in ranges {
-        if let Some(value) = values.iter().find(|value| !(1..=most).contains(*value)) {
-            return fail(format!("model.pixel_decoder.{key} has {value}; it must be from 1 to {most}"));
+        for value in values {
+            check_range(&format!("model.pixel_decoder.{key}"), value, 1..=most)?;
         }
     }
     let mut widths = decoder.multipliers.iter().map(|multiplier| decoder.channels * multiplier);

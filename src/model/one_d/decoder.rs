@@ -4,8 +4,9 @@ use tch::{Tensor, nn::Module};
 
 use super::pixel_decoder::{CodeHead, PixelDecoder};
 use super::plan::Plan;
-use super::transformer::{Transformer, beside_latent, vectors};
+use super::transformer::{Transformer, vectors};
 use crate::layers::{Conv2d, Linear};
+use crate::model::transformer::beside_latent;
 use crate::model::{self, Decode, ImageSize, TokenShape};
 use crate::variables::{Init, Scope};
 

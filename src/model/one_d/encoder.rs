@@ -4,8 +4,9 @@ use tch::{Device, Tensor, nn::Module};
 
 use super::config::Layout;
 use super::plan::Plan;
-use super::transformer::{Transformer, beside_latent, vectors};
+use super::transformer::{Transformer, vectors};
 use crate::layers::{Conv2d, Linear, padded_conv};
+use crate::model::transformer::beside_latent;
 use crate::model::{self, ImageSize, ModelError, TokenShape};
 use crate::quantizer::Mode;
 use crate::variables::Scope;

@@ -2,9 +2,10 @@
 
 use tch::Device;
 
-use super::config::{PixelDecoder, Sizes};
+use super::config::PixelDecoder;
 use super::plan::Plan;
 use crate::layers::Saved;
+use crate::model::transformer::Sizes;
 use crate::model::{Count, Footprint};
 
 /// Tokens before and after the blocks, in float32: the parts that are put together, their sum with

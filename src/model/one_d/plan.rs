@@ -1,10 +1,11 @@
 //! The plan of the network: the checked settings, with every number worked out.
 
 use super::check::check;
-use super::config::{Config, Layout, PixelDecoder, Positions, Sizes};
+use super::config::{Config, Layout, PixelDecoder, Positions};
 use crate::layers::{
     AttentionNorm, BlockSettings, FeedForwardKind, NormKind, RotationSettings, StackSettings,
 };
+use crate::model::transformer::Sizes;
 use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
@@ -74,7 +75,7 @@ impl Plan {
     pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
         (self.settings.positions == Positions::Rope).then(|| RotationSettings {
             base: self.settings.rope_base,
-            head_dim: sizes.width / sizes.heads,
+            head_dim: sizes.head_dim(),
             trained: self.grid(),
             extension: self.settings.extension,
         })

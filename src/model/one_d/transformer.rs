@@ -3,9 +3,9 @@
 
 use tch::{Tensor, nn::Module};
 
-use super::config::Sizes;
 use super::plan::{LAYER_NORM_EPS, Plan};
-use crate::layers::{Linear, Norm, NormKind, Rotation, RotationSettings, Stack};
+use crate::layers::{Norm, NormKind, Rotation, RotationSettings, Stack};
+use crate::model::transformer::Sizes;
 use crate::variables::{Init, Scope};
 
 /// Works on a class token, the patches and the latent tokens, in this order.
@@ -30,13 +30,6 @@ enum Positions {
 /// Vectors that are added or take a place, `[vectors, width]`, as TiTok starts them.
 pub(super) fn vectors(path: &Scope, name: &str, count: i64, width: i64) -> Tensor {
     path.embedding(name, [count, width], Init::Gaussian { mean: 0.0, deviation: (width as f64).powf(-0.5) })
-}
-
-/// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
-/// same spread at any width; at TiTok's widths that is the spread of TiTok's.
-pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
-    let init = Init::fan_in(from);
-    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
 }
 
 impl Transformer {

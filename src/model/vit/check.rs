@@ -1,12 +1,10 @@
 //! Refuses settings that do not fit each other.
 
-use super::config::{Config, Positions, Size, Sizes};
+use super::config::{Config, Positions};
 use crate::layers::Extension;
 use crate::model::grid::check_image_size;
+use crate::model::transformer::{check_range, check_rope_base};
 use crate::model::{ImageSize, ModelError};
-
-/// Numbers of a head that turn together: a pair for the row and a pair for the column.
-const TURNED_TOGETHER: i64 = 4;
 
 fn fail(message: String) -> Result<(), ModelError> {
     Err(ModelError::Network(message))
@@ -14,11 +12,16 @@ fn fail(message: String) -> Result<(), ModelError> {
 
 /// Checks all settings for images of this size.
 pub(super) fn check(config: &Config, image: ImageSize) -> Result<(), ModelError> {
-    ranges(config)?;
-    let of_encoder = [config.width, config.depth, config.heads];
-    let of_decoder = [config.decoder_width, config.decoder_depth, config.decoder_heads];
-    transformer("", config.size, of_encoder, config.encoder_sizes(), config.positions)?;
-    transformer("decoder_", config.decoder_size, of_decoder, config.decoder_sizes(), config.positions)?;
+    let (encoder, decoder) = (config.encoder_given(), config.decoder_given());
+    let (of_encoder, of_decoder) = (config.encoder_sizes(), config.decoder_sizes());
+    of_encoder.check_ranges(encoder.prefix)?;
+    of_decoder.check_ranges(decoder.prefix)?;
+    check_range("model.patch", config.patch, 1..=1024)?;
+    check_range("model.registers", config.registers, 0..=1024)?;
+    check_range("model.latent_channels", config.latent_channels.unwrap_or(1), 1..=65536)?;
+    let turned = config.positions == Positions::Rope;
+    encoder.check(of_encoder, turned)?;
+    decoder.check(of_decoder, turned)?;
     numbers(config)?;
     if config.positions == Positions::Learned && config.extension == Extension::Ntk {
         return fail(
@@ -30,65 +33,9 @@ pub(super) fn check(config: &Config, image: ImageSize) -> Result<(), ModelError>
     check_image_size(image, config.patch)
 }
 
-fn ranges(config: &Config) -> Result<(), ModelError> {
-    let (encoder, decoder) = (config.encoder_sizes(), config.decoder_sizes());
-    let ranges = [
-        ("width", encoder.width, 1, 65536),
-        ("depth", encoder.depth, 1, 1024),
-        ("heads", encoder.heads, 1, 1024),
-        ("decoder_width", decoder.width, 1, 65536),
-        ("decoder_depth", decoder.depth, 1, 1024),
-        ("decoder_heads", decoder.heads, 1, 1024),
-        ("patch", config.patch, 1, 1024),
-        ("registers", config.registers, 0, 1024),
-        ("latent_channels", config.latent_channels.unwrap_or(1), 1, 65536),
-    ];
-    match ranges.into_iter().find(|&(_, value, least, most)| !(least..=most).contains(&value)) {
-        None => Ok(()),
-        Some((key, value, least, most)) => {
-            fail(format!("model.{key} has {value}; it must be from {least} to {most}"))
-        }
-    }
-}
-
-/// Checks one half's transformer, whose keys begin with `prefix`.
-fn transformer(
-    prefix: &str,
-    size: Option<Size>,
-    given: [Option<i64>; 3],
-    sizes: Sizes,
-    positions: Positions,
-) -> Result<(), ModelError> {
-    let keys = ["width", "depth", "heads"];
-    if let (Some(size), Some(place)) = (size, given.iter().position(Option::is_some)) {
-        let key = keys[place];
-        return fail(format!(
-            "model.{prefix}size is {size:?}, which sets model.{prefix}{key} too; leave one of them out"
-        ));
-    }
-    let Sizes { width, heads, .. } = sizes;
-    if width % heads != 0 {
-        let divisor = (1..=heads).rev().find(|divisor| width % divisor == 0).unwrap_or(1);
-        return fail(format!(
-            "model.{prefix}heads is {heads}, which does not divide model.{prefix}width {width}; the next \
-             smaller number that does is {divisor}"
-        ));
-    }
-    let head = width / heads;
-    if positions == Positions::Rope && head % TURNED_TOGETHER != 0 {
-        return fail(format!(
-            "model.{prefix}width {width} has {heads} heads of {head}, and model.positions \"rope\" needs heads \
-             of a multiple of {TURNED_TOGETHER}; choose other model.{prefix}heads"
-        ));
-    }
-    Ok(())
-}
-
 fn numbers(config: &Config) -> Result<(), ModelError> {
-    let (base, depth) = (config.rope_base, config.stochastic_depth);
-    if !(base > 1.0 && base.is_finite()) {
-        return fail(format!("model.rope_base is {base}; it must be over 1"));
-    }
+    check_rope_base(config.rope_base)?;
+    let depth = config.stochastic_depth;
     if !(0.0..1.0).contains(&depth) {
         return fail(format!(
             "model.stochastic_depth is {depth}; it is a probability, from 0 to less than 1"

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{AttentionNorm, Extension, FeedForwardKind, NormKind};
+use crate::model::transformer::{Given, NamedSize, Sizes};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,17 +116,8 @@ pub enum Size {
     L,
 }
 
-/// Width, depth and heads of a transformer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sizes {
-    pub width: i64,
-    /// The number of blocks.
-    pub depth: i64,
-    pub heads: i64,
-}
-
-impl Size {
-    pub(super) fn sizes(self) -> Sizes {
+impl NamedSize for Size {
+    fn sizes(self) -> Sizes {
         match self {
             Self::S => Sizes { width: 384, depth: 12, heads: 6 },
             Self::B => Sizes { width: 768, depth: 12, heads: 12 },
@@ -135,25 +127,25 @@ impl Size {
 }
 
 impl Config {
+    /// What is said of the encoder's transformer.
+    pub(super) fn encoder_given(&self) -> Given<Size> {
+        Given { prefix: "model.", size: self.size, numbers: [self.width, self.depth, self.heads] }
+    }
+
+    /// What is said of the decoder's transformer.
+    pub(super) fn decoder_given(&self) -> Given<Size> {
+        let numbers = [self.decoder_width, self.decoder_depth, self.decoder_heads];
+        Given { prefix: "model.decoder_", size: self.decoder_size, numbers }
+    }
+
     /// The transformer of the encoder.
     pub(super) fn encoder_sizes(&self) -> Sizes {
-        let Sizes { width, depth, heads } = self.size.unwrap_or(Size::S).sizes();
-        Sizes {
-            width: self.width.unwrap_or(width),
-            depth: self.depth.unwrap_or(depth),
-            heads: self.heads.unwrap_or(heads),
-        }
+        self.encoder_given().sizes(Size::S.sizes())
     }
 
     /// The transformer of the decoder.
     pub(super) fn decoder_sizes(&self) -> Sizes {
-        let Sizes { width, depth, heads } =
-            self.decoder_size.map_or_else(|| self.encoder_sizes(), Size::sizes);
-        Sizes {
-            width: self.decoder_width.unwrap_or(width),
-            depth: self.decoder_depth.unwrap_or(depth),
-            heads: self.decoder_heads.unwrap_or(heads),
-        }
+        self.decoder_given().sizes(self.encoder_sizes())
     }
 
     /// The width inside a feed-forward part.
@@ -165,8 +157,7 @@ impl Config {
     #[must_use]
     pub fn resolved(mut self) -> Self {
         if self.size.is_none() {
-            let Sizes { width, depth, heads } = self.encoder_sizes();
-            (self.width, self.depth, self.heads) = (Some(width), Some(depth), Some(heads));
+            [self.width, self.depth, self.heads] = self.encoder_sizes().written();
         }
         self
     }
@@ -175,10 +166,8 @@ impl Config {
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
         let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
         (self.size, self.decoder_size) = (None, None);
-        (self.width, self.depth, self.heads) =
-            (Some(encoder.width), Some(encoder.depth), Some(encoder.heads));
-        (self.decoder_width, self.decoder_depth, self.decoder_heads) =
-            (Some(decoder.width), Some(decoder.depth), Some(decoder.heads));
+        [self.width, self.depth, self.heads] = encoder.written();
+        [self.decoder_width, self.decoder_depth, self.decoder_heads] = decoder.written();
         self.latent_channels.get_or_insert(latent_channels);
         self
     }

@@ -3,8 +3,9 @@
 use tch::{Kind, Tensor, nn::Module};
 
 use super::plan::Plan;
-use super::trunk::{Trunk, beside_latent};
+use super::trunk::Trunk;
 use crate::layers::{Conv2d, Linear, conv};
+use crate::model::transformer::beside_latent;
 use crate::model::{self, Decode, ImageSize, TokenShape, feature_map};
 use crate::variables::{Component, Scope};
 

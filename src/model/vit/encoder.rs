@@ -3,9 +3,10 @@
 use tch::{Device, Tensor, nn::Module};
 
 use super::plan::Plan;
-use super::trunk::{Trunk, beside_latent};
+use super::trunk::Trunk;
 use crate::layers::{Conv2d, Linear, padded_conv};
 use crate::model::grid::grid_of;
+use crate::model::transformer::beside_latent;
 use crate::model::{self, ImageSize, ModelError, TokenShape};
 use crate::quantizer::Mode;
 use crate::variables::{Component, Scope};

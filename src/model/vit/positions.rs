@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::Sizes;
 use super::plan::Plan;
 use crate::layers::Extension;
+use crate::model::transformer::Sizes;
 use crate::variables::{Init, Scope};
 use pixtok_tokens::Grid;
 use pixtok_torch::in_full_precision;

@@ -1,6 +1,6 @@
-use super::config::Sizes;
 use super::*;
 use crate::layers::{AttentionNorm, FeedForwardKind, NormKind};
+use crate::model::transformer::{NamedSize, Sizes};
 use crate::model::{Tokenizer, size_of};
 use crate::quantizer::Mode;
 use crate::variables::{Role, Variables};

@@ -2,12 +2,12 @@
 
 use tch::{Kind, Tensor, nn::Module};
 
-use super::config::Sizes;
 use super::plan::{EPS, Plan};
 use super::positions::{Learned, vectors};
-use crate::layers::{DepthNoise, Linear, Norm, Rotation, RotationSettings, Stack, as_kind};
+use crate::layers::{DepthNoise, Norm, Rotation, RotationSettings, Stack, as_kind};
+use crate::model::transformer::Sizes;
 use crate::quantizer::Mode;
-use crate::variables::{Component, Init, Scope};
+use crate::variables::{Component, Scope};
 
 /// Between the layer that makes vectors of patches or latents, and the head.
 #[derive(Debug)]
@@ -25,13 +25,6 @@ pub(super) struct Trunk {
 enum Positions {
     Turned(RotationSettings),
     Learned(Learned),
-}
-
-/// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
-/// same spread at any width.
-pub(super) fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
-    let init = Init::fan_in(from);
-    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
 }
 
 impl Trunk {

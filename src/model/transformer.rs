@@ -1,0 +1,205 @@
+//! What networks with transformers have in common: the sizes in their configs, and the layers beside
+//! the latent.
+
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
+
+use super::ModelError;
+use crate::layers::Linear;
+use crate::variables::{Init, Scope};
+
+/// Numbers of a head that turn together: a pair for the row and a pair for the column.
+const TURNED_TOGETHER: i64 = 4;
+
+/// Width, depth and heads of a transformer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The numbers of a position.
+    pub width: i64,
+    /// The number of blocks.
+    pub depth: i64,
+    /// The attention's heads, a divisor of the width.
+    pub heads: i64,
+}
+
+/// A word for the sizes of a transformer.
+pub trait NamedSize: Debug + Copy {
+    /// What it stands for.
+    fn sizes(self) -> Sizes;
+}
+
+/// What a config says of the sizes of a transformer: a word, or some of the numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<S> {
+    /// What the keys begin with, like `model.` or `model.decoder_`.
+    pub prefix: &'static str,
+    /// The key `size`.
+    pub size: Option<S>,
+    /// The keys `width`, `depth` and `heads`.
+    pub numbers: [Option<i64>; 3],
+}
+
+impl Sizes {
+    /// The numbers of a head.
+    #[must_use]
+    pub fn head_dim(self) -> i64 {
+        self.width / self.heads
+    }
+
+    /// As the keys `width`, `depth` and `heads` of a config.
+    #[must_use]
+    pub fn written(self) -> [Option<i64>; 3] {
+        [Some(self.width), Some(self.depth), Some(self.heads)]
+    }
+
+    /// Checks that each number, whose key begins with `prefix`, is in its range.
+    ///
+    /// # Errors
+    /// Names the key, its value and the range.
+    pub fn check_ranges(self, prefix: &str) -> Result<(), ModelError> {
+        let Self { width, depth, heads } = self;
+        check_range(&format!("{prefix}width"), width, 1..=65536)?;
+        check_range(&format!("{prefix}depth"), depth, 1..=1024)?;
+        check_range(&format!("{prefix}heads"), heads, 1..=1024)
+    }
+
+    /// Checks that the heads divide the width, and that they can be turned if they are (`turned`).
+    /// The numbers are in their ranges.
+    ///
+    /// # Errors
+    /// Names both keys, whose names begin with `prefix`.
+    pub fn check_heads(self, prefix: &str, turned: bool) -> Result<(), ModelError> {
+        let Self { width, heads, .. } = self;
+        if width % heads != 0 {
+            let divisor = (1..=heads).rev().find(|divisor| width % divisor == 0).unwrap_or(1);
+            return Err(ModelError::Network(format!(
+                "{prefix}heads is {heads}, which does not divide {prefix}width {width}; the next smaller number that \
+                 does is {divisor}"
+            )));
+        }
+        let head = self.head_dim();
+        if turned && head % TURNED_TOGETHER != 0 {
+            return Err(ModelError::Network(format!(
+                "{prefix}width {width} has {heads} heads of {head}, and model.positions \"rope\" needs heads of a \
+                 multiple of {TURNED_TOGETHER}; choose other {prefix}heads"
+            )));
+        }
+        Ok(())
+    }
+}
+
+impl<S: NamedSize> Given<S> {
+    /// The sizes, with those of `absent` where neither a word nor a number states them.
+    #[must_use]
+    pub fn sizes(&self, absent: Sizes) -> Sizes {
+        let Sizes { width, depth, heads } = self.size.map_or(absent, NamedSize::sizes);
+        let [given_width, given_depth, given_heads] = self.numbers;
+        Sizes {
+            width: given_width.unwrap_or(width),
+            depth: given_depth.unwrap_or(depth),
+            heads: given_heads.unwrap_or(heads),
+        }
+    }
+
+    /// Checks that not both a word and a number are given, and the heads of the `sizes` that the
+    /// keys come to.
+    ///
+    /// # Errors
+    /// Names the keys that do not fit each other.
+    pub fn check(&self, sizes: Sizes, turned: bool) -> Result<(), ModelError> {
+        let keys = ["width", "depth", "heads"];
+        if let (Some(size), Some(place)) = (self.size, self.numbers.iter().position(Option::is_some)) {
+            let (prefix, key) = (self.prefix, keys[place]);
+            return Err(ModelError::Network(format!(
+                "{prefix}size is {size:?}, which sets {prefix}{key} too; leave one of them out"
+            )));
+        }
+        sizes.check_heads(self.prefix, turned)
+    }
+}
+
+/// Checks a setting that is a whole number.
+///
+/// # Errors
+/// Names the key, its value and the range.
+pub fn check_range(key: &str, value: i64, range: RangeInclusive<i64>) -> Result<(), ModelError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    Err(ModelError::Network(format!("{key} has {value}; it must be from {least} to {most}")))
+}
+
+/// Checks `model.rope_base`, the base of the frequencies of a rotation.
+///
+/// # Errors
+/// When it is not over 1.
+pub fn check_rope_base(base: f64) -> Result<(), ModelError> {
+    if base > 1.0 && base.is_finite() {
+        return Ok(());
+    }
+    Err(ModelError::Network(format!("model.rope_base is {base}; it must be over 1")))
+}
+
+/// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
+/// same spread at any width; at TiTok's widths that is the spread of TiTok's.
+#[must_use]
+pub fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
+    let init = Init::fan_in(from);
+    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy)]
+    struct Big;
+
+    impl NamedSize for Big {
+        fn sizes(self) -> Sizes {
+            Sizes { width: 24, depth: 3, heads: 2 }
+        }
+    }
+
+    fn given(size: Option<Big>, numbers: [Option<i64>; 3]) -> Given<Big> {
+        Given { prefix: "model.decoder_", size, numbers }
+    }
+
+    #[test]
+    fn a_number_comes_before_a_word_and_a_word_before_what_is_absent() {
+        let absent = Sizes { width: 8, depth: 1, heads: 1 };
+        assert_eq!(given(None, [None; 3]).sizes(absent), absent);
+        assert_eq!(given(Some(Big), [None; 3]).sizes(absent), Big.sizes());
+        let depth = [None, Some(5), None];
+        assert_eq!(given(None, depth).sizes(absent), Sizes { depth: 5, ..absent });
+        assert_eq!(given(None, absent.written()).sizes(Big.sizes()), absent);
+        let words = given(Some(Big), depth).check(Big.sizes(), false).unwrap_err().to_string();
+        assert_eq!(
+            words,
+            "model.decoder_size is Big, which sets model.decoder_depth too; leave one of them out"
+        );
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_say_so() {
+        let words = |result: Result<(), ModelError>| result.unwrap_err().to_string();
+        let sizes = Big.sizes();
+        assert!(sizes.check_ranges("model.").is_ok() && sizes.check_heads("model.", true).is_ok());
+        assert_eq!(
+            words(Sizes { depth: 0, ..sizes }.check_ranges("model.")),
+            "model.depth has 0; it must be from 1 to 1024"
+        );
+        assert_eq!(
+            words(Sizes { heads: 5, ..sizes }.check_heads("model.", false)),
+            "model.heads is 5, which does not divide model.width 24; the next smaller number that does is 4"
+        );
+        let six = Sizes { heads: 4, ..sizes };
+        assert!(six.check_heads("model.", false).is_ok());
+        assert!(words(six.check_heads("model.", true)).contains("4 heads of 6"));
+        assert!(check_rope_base(10.0).is_ok());
+        for base in [1.0, f64::NAN, f64::INFINITY] {
+            assert!(words(check_rope_base(base)).starts_with(&format!("model.rope_base is {base};")));
+        }
+    }
+}
