@@ -48,7 +48,7 @@ fn blocks_that_are_computed_again_take_less_memory() {
     let [again, plain] = [again, plain].map(|config| {
         step(&config, &quantizer, side);
         let size = ImageSize { height: side, width: side };
-        let planned = config.plan(&quantizer, size).unwrap().footprint(Device::Cpu);
+        let planned = config.plan(&quantizer, size.into()).unwrap().footprint(Device::Cpu);
         let (peak, planned) = (peak_bytes() - before, planned.activation_bytes(IMAGES, 4));
         println!("{} MiB, {} MiB by estimate", peak >> 20, planned >> 20);
         peak as f64

@@ -31,7 +31,7 @@ impl Halves {
         let config: model::Config = serde_json::from_value(model).unwrap();
         let quantizer: QuantizerConfig =
             serde_json::from_value(json!({ "kind": "fsq", "levels": [8, 5, 5, 5, 5] })).unwrap();
-        let plan = config.settings().plan(&quantizer, trained).unwrap();
+        let plan = config.settings().plan(&quantizer, trained.into()).unwrap();
         let variables = Variables::new(device());
         let encoder = plan.encoder(&variables.scope(Component::Encoder));
         let decoder = plan.decoder(&variables.scope(Component::Decoder));

@@ -144,7 +144,7 @@ fn published_sizes_have_the_published_parameters() {
         [("s128", s128, quantizer(4096, 12, "cosine")), ("bl64_vq8k", bl64, quantizer(8192, 64, "euclidean"))]
     {
         let store = Variables::new(Device::Cpu);
-        let plan = config.plan(&quantizer, ImageSize { height: 256, width: 256 }).unwrap();
+        let plan = config.plan(&quantizer, ImageSize { height: 256, width: 256 }.into()).unwrap();
         let _encoder = plan.encoder(&store.scope(Component::Encoder));
         let _decoder = plan.decoder(&store.scope(Component::Decoder));
         let published = numbers.get(&format!("parameters/{model}")).int64_value(&[0]);

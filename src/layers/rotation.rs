@@ -13,7 +13,7 @@ use super::as_kind;
 use pixtok_tokens::Grid;
 
 /// What is done with grids larger than the trained one, along each axis on its own:
-/// k = max(1, side / trained side).
+/// k = max(1, side / largest side in training).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Display, EnumString)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case", parse_err_ty = String, parse_err_fn = no_extension)]
@@ -39,7 +39,7 @@ pub struct RotationSettings {
     pub base: f64,
     /// The numbers of a head, a multiple of 4.
     pub head_dim: i64,
-    /// The grid in training.
+    /// The most rows and the most columns in training.
     pub trained: Grid,
     /// For larger grids.
     pub extension: Extension,

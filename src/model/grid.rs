@@ -1,6 +1,7 @@
 //! Images whose tokens lie in a grid, one for each square of pixels.
 
 use super::{ImageSize, ModelError, TokenShape};
+use pixtok_tokens::Grid;
 
 /// The grid of an image with a token for `downsample` × `downsample` pixels.
 ///
@@ -19,6 +20,12 @@ pub(super) fn grid_of(image: ImageSize, downsample: i64) -> Result<TokenShape, M
              data.image_size that is"
         ))),
     }
+}
+
+/// The whole patches of an image, of `patch` × `patch` pixels each.
+pub(super) fn patches_of(image: ImageSize, patch: i64) -> Grid {
+    let side = |pixels: u32| pixels / patch as u32;
+    Grid { h: side(image.height), w: side(image.width) }
 }
 
 /// Checks `data.image_size` of a config.

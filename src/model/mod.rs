@@ -14,6 +14,7 @@ pub mod one_d;
 pub mod pair;
 pub mod tail_drop;
 mod tokenizer;
+mod trained_sizes;
 pub mod transformer;
 pub mod vit;
 
@@ -27,6 +28,7 @@ pub use pair::comparable;
 pub use pixtok_images::data::ImageSize;
 pub use pixtok_tokens::TokenShape;
 pub use tokenizer::{Reconstruction, Tokenizer};
+pub use trained_sizes::TrainedSizes;
 
 use crate::layers::Extension;
 use crate::quantizer::{Mode, QuantizerConfig, QuantizerError};
@@ -163,12 +165,12 @@ pub trait Settings {
         self.tail_drop().is_some()
     }
 
-    /// The network that these settings make around a quantizer, for images of this size. Builds
-    /// nothing.
+    /// The network that these settings make around a quantizer, when it is trained on these sizes.
+    /// Builds nothing.
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
-    fn plan(&self, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Box<dyn Plan>, ModelError>;
+    fn plan(&self, quantizer: &QuantizerConfig, trained: TrainedSizes) -> Result<Box<dyn Plan>, ModelError>;
 }
 
 /// A network whose settings were checked: all that is known of it before it is built.

@@ -3,7 +3,7 @@
 use tch::{Device, Tensor};
 
 use super::tail_drop::Tail;
-use super::{Decode, Decoder, Encoder, ImageSize, ModelError, Settings, TokenShape, size_of};
+use super::{Decode, Decoder, Encoder, ImageSize, ModelError, Settings, TokenShape, TrainedSizes, size_of};
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
 use crate::variables::{Component, Variables};
 use pixtok_tokens::{PrefixAxis, StatedPrefix};
@@ -31,7 +31,8 @@ pub struct Reconstruction {
 }
 
 impl Tokenizer {
-    /// Builds the network with its variables in `variables`, for images of this size.
+    /// Builds the network with its variables in `variables`. It is trained on images of one size, or
+    /// on those of a [`data::Config`](pixtok_images::data::Config).
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other; the message says which.
@@ -39,9 +40,9 @@ impl Tokenizer {
         variables: &Variables,
         model: &dyn Settings,
         quantizer: &QuantizerConfig,
-        image: ImageSize,
+        trained: impl Into<TrainedSizes>,
     ) -> Result<Self, ModelError> {
-        let plan = model.plan(quantizer, image)?;
+        let plan = model.plan(quantizer, trained.into())?;
         let channels = plan.latent_channels();
         let of_decoder = variables.scope(Component::Decoder);
         Ok(Self {

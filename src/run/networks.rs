@@ -27,8 +27,7 @@ impl Networks {
     pub fn build(config: &Config, device: Device) -> Result<Self> {
         let (store, seed) = (Variables::new(device), Seed(config.seed));
         pixtok_torch::reseed(seed.derive("initialisation", &[]));
-        let tokenizer =
-            Tokenizer::new(&store, config.model.settings(), &config.quantizer, config.data.image_size)?;
+        let tokenizer = Tokenizer::new(&store, config.model.settings(), &config.quantizer, &config.data)?;
         for size in config.data.sizes() {
             // A network may take images of one size only.
             tokenizer.shape(*size)?;

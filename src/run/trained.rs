@@ -68,7 +68,7 @@ impl Run {
     /// its network has no such positions as are chosen.
     pub fn open(&self, choice: ModelChoice, device: Device, tell: Tell) -> Result<Trained> {
         let build = |config: &Config, store: &Variables| {
-            Tokenizer::new(store, config.model.settings(), &config.quantizer, config.data.image_size)
+            Tokenizer::new(store, config.model.settings(), &config.quantizer, &config.data)
         };
         let path = self.path();
         let store = Variables::new(device);

@@ -40,7 +40,7 @@ fn shapes_follow_the_strides() {
         let (h, w) = (factor * 5, factor * 7);
         let image = (h as u32, w as u32);
         let (_vs, tokenizer) = build(&config, image).unwrap();
-        let plan = config.plan(&fsq(), size(image)).unwrap();
+        let plan = config.plan(&fsq(), size(image).into()).unwrap();
         assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (factor, factor));
         assert_eq!(tokenizer.shape(size(image)).unwrap(), TokenShape::Grid { h: 5, w: 7 });
         assert_eq!(plan.shape(), TokenShape::Grid { h: 5, w: 7 });
@@ -98,7 +98,7 @@ fn the_published_variant_has_its_own_ends_and_the_quantizers_width_between() {
 fn the_published_variant_has_32_groups_at_any_width() {
     let config = Config { channels: 32, variant: Variant::Vqgan, ..Config::default() };
     let groups = |config: &Config| {
-        let described = config.plan(&fsq(), size((20, 28))).unwrap().description().unwrap();
+        let described = config.plan(&fsq(), size((20, 28)).into()).unwrap().description().unwrap();
         let stages = described["stages"].as_array().unwrap();
         stages.iter().map(|stage| stage["norm_groups"].as_i64().unwrap()).collect::<Vec<_>>()
     };
@@ -247,7 +247,7 @@ fn the_decoder_may_differ_and_a_transform_may_stand_around_both() {
         (cosmos(0, &[2, 2, 1], Some(&[4, 1])), 4),
     ] {
         let (vs, tokenizer) = build(&config, (40, 56)).unwrap();
-        let plan = config.plan(&fsq(), size((40, 56))).unwrap();
+        let plan = config.plan(&fsq(), size((40, 56)).into()).unwrap();
         assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (factor, factor));
         let out = tokenizer.forward(&images(40, 56), Mode::Eval).unwrap();
         assert_eq!(out.recon.size(), [2, 3, 40, 56]);
@@ -300,7 +300,8 @@ fn blocks_that_are_computed_again_have_the_same_gradients() {
 
 #[test]
 fn blocks_that_are_computed_again_keep_less() {
-    let footprint = |config: &Config, device| config.plan(&fsq(), size((20, 28))).unwrap().footprint(device);
+    let footprint =
+        |config: &Config, device| config.plan(&fsq(), size((20, 28)).into()).unwrap().footprint(device);
     for device in [Device::Cpu, Device::Cuda(0)] {
         let config = Config { res_blocks: PerStage::All(3), ..with_attention() };
         let plain = footprint(&config, device);
@@ -323,6 +324,6 @@ fn only_a_network_whose_blocks_are_computed_again_says_so() {
     // Weights mean the same with it.
     assert_eq!(written(true).1, 0);
     let config = Config { checkpoint_blocks: true, ..Config::default() };
-    let described = config.plan(&fsq(), size((20, 28))).unwrap().description().unwrap();
+    let described = config.plan(&fsq(), size((20, 28)).into()).unwrap().description().unwrap();
     assert!(described.get("checkpoint_blocks").is_none(), "{described}");
 }

@@ -14,7 +14,7 @@ use tch::Device;
 
 pub use plan::Config;
 
-use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
+use super::{Footprint, ModelError, Settings, TokenShape, TrainedSizes};
 use crate::model;
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
@@ -45,9 +45,9 @@ impl Settings for Config {
     fn plan(
         &self,
         quantizer: &QuantizerConfig,
-        image: ImageSize,
+        trained: TrainedSizes,
     ) -> Result<Box<dyn model::Plan>, ModelError> {
-        Ok(Box::new(Plan::new(self, quantizer, image)?))
+        Ok(Box::new(Plan::new(self, quantizer, trained.image)?))
     }
 }
 

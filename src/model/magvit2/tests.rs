@@ -37,7 +37,7 @@ fn shapes_follow_the_stages() {
         let (h, w) = (factor * 5, factor * 7);
         let image = (h as u32, w as u32);
         let (_vs, tokenizer) = build(&config, image).unwrap();
-        let plan = config.plan(&lfq(), size(image)).unwrap();
+        let plan = config.plan(&lfq(), size(image).into()).unwrap();
         assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (factor, factor));
         assert_eq!(tokenizer.shape(size(image)).unwrap(), TokenShape::Grid { h: 5, w: 7 });
         assert_eq!(plan.shape(), TokenShape::Grid { h: 5, w: 7 });
@@ -138,7 +138,7 @@ fn blocks_that_are_computed_again_have_the_same_gradients() {
     }
     let footprint = |checkpoint_blocks| {
         let config = Config { checkpoint_blocks, ..Config::default() };
-        let plan = config.plan(&lfq(), size((64, 64))).unwrap();
+        let plan = config.plan(&lfq(), size((64, 64)).into()).unwrap();
         plan.footprint(Device::Cpu).saved_per_image
     };
     assert!(footprint(true) * 5 < footprint(false) * 3);
@@ -146,7 +146,7 @@ fn blocks_that_are_computed_again_have_the_same_gradients() {
 
 #[test]
 fn the_description_says_what_stands_for_absent_settings() {
-    let described = tiny().plan(&lfq(), size((20, 28))).unwrap().description().unwrap();
+    let described = tiny().plan(&lfq(), size((20, 28)).into()).unwrap().description().unwrap();
     for (key, value) in
         [("kind", "\"magvit2\""), ("latent_channels", "6"), ("norm_groups", "32"), ("res_blocks", "1")]
     {

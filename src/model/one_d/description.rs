@@ -14,14 +14,14 @@ pub(super) struct Description {
     /// `latent_channels` are there always; so is `pixel_decoder` in the layout `legacy`.
     #[serde(flatten)]
     settings: Config,
-    /// Rows and columns of patches in training, from which rotations are extended.
+    /// The most rows and columns of patches in training, from which rotations are extended.
     trained_grid: [u32; 2],
 }
 
 impl Description {
     /// Of a planned network.
     pub fn of(plan: &Plan) -> Self {
-        let Grid { h, w } = plan.grid();
+        let Grid { h, w } = plan.trained_grid();
         Self {
             kind: "one-d",
             settings: plan.settings.clone().in_numbers(plan.latent_channels),

@@ -49,7 +49,8 @@ pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
     let mut count = Count::default();
     add_transformer(&mut count, plan, plan.encoder, device);
     add_transformer(&mut count, plan, plan.decoder, device);
-    let pixels = 3 * i64::from(plan.image.height) * i64::from(plan.image.width);
+    let image = plan.trained.image;
+    let pixels = 3 * i64::from(image.height) * i64::from(image.width);
     count.add(pixels, Saved { halves: 0, floats: IMAGES });
     if let Some(settings) = &plan.pixel_decoder {
         add_pixel_decoder(&mut count, plan, settings, device);

@@ -17,7 +17,7 @@ use tch::Device;
 pub use config::{Config, Layout, PixelDecoder, Positions, Size};
 
 use super::tail_drop::TailDrop;
-use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
+use super::{Footprint, ImageSize, ModelError, Settings, TokenShape, TrainedSizes};
 use crate::layers::Extension;
 use crate::model;
 use crate::quantizer::QuantizerConfig;
@@ -48,9 +48,9 @@ impl Settings for Config {
     fn plan(
         &self,
         quantizer: &QuantizerConfig,
-        image: ImageSize,
+        trained: TrainedSizes,
     ) -> Result<Box<dyn model::Plan>, ModelError> {
-        Ok(Box::new(Plan::new(self, quantizer, image)?))
+        Ok(Box::new(Plan::new(self, quantizer, trained)?))
     }
 
     fn extension(&self) -> Option<Extension> {

@@ -5,8 +5,9 @@ use super::config::{Config, Layout, PixelDecoder, Positions};
 use crate::layers::{
     AttentionNorm, BlockSettings, FeedForwardKind, NormKind, RotationSettings, StackSettings,
 };
+use crate::model::grid::patches_of;
 use crate::model::transformer::Sizes;
-use crate::model::{ImageSize, ModelError};
+use crate::model::{ImageSize, ModelError, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
 
@@ -23,19 +24,22 @@ pub(super) struct Plan {
     pub latent_channels: i64,
     /// Those of [`Layout::Legacy`].
     pub pixel_decoder: Option<PixelDecoder>,
-    /// The planned size of images, which is the trained one.
-    pub image: ImageSize,
+    pub trained: TrainedSizes,
 }
 
 impl Plan {
-    /// Checks settings around a quantizer, for images of this size.
+    /// Checks settings around a quantizer, for a training on these sizes.
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other.
-    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
+    pub fn new(
+        config: &Config,
+        quantizer: &QuantizerConfig,
+        trained: TrainedSizes,
+    ) -> Result<Self, ModelError> {
         let quantizer = quantizer.settings();
         quantizer.check()?;
-        check(config, image)?;
+        check(config, trained.image)?;
         let latent_channels = config.latent_channels.unwrap_or_else(|| quantizer.natural_width());
         quantizer.check_width(latent_channels)?;
         Ok(Self {
@@ -44,7 +48,7 @@ impl Plan {
             latent_channels,
             pixel_decoder: (config.layout == Layout::Legacy)
                 .then(|| config.pixel_decoder.clone().unwrap_or_default()),
-            image,
+            trained,
             settings: config.clone(),
         })
     }
@@ -56,8 +60,12 @@ impl Plan {
 
     /// The patches of an image of the planned size.
     pub fn grid(&self) -> Grid {
-        let side = |pixels: u32| pixels / self.settings.patch as u32;
-        Grid { h: side(self.image.height), w: side(self.image.width) }
+        patches_of(self.trained.image, self.settings.patch)
+    }
+
+    /// The most rows and the most columns of patches in training, from which positions extend.
+    pub fn trained_grid(&self) -> Grid {
+        patches_of(self.trained.largest, self.settings.patch)
     }
 
     /// The number of these patches.
@@ -68,7 +76,7 @@ impl Plan {
 
     /// The only size of images that learned positions allow.
     pub fn only_size(&self) -> Option<ImageSize> {
-        (self.settings.positions == Positions::Learned).then_some(self.image)
+        (self.settings.positions == Positions::Learned).then_some(self.trained.image)
     }
 
     /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
@@ -76,7 +84,7 @@ impl Plan {
         (self.settings.positions == Positions::Rope).then(|| RotationSettings {
             base: self.settings.rope_base,
             head_dim: sizes.head_dim(),
-            trained: self.grid(),
+            trained: self.trained_grid(),
             extension: self.settings.extension,
         })
     }

@@ -1,7 +1,7 @@
 use super::{Config, Layout, PixelDecoder, Positions, Size};
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::{self, ImageSize, ModelError, Settings, TokenShape, Tokenizer};
+use crate::model::{self, ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes};
 use crate::quantizer::{Mode, QuantizerConfig};
 use crate::variables::{Component, Role, Variables};
 use pixtok_base::seed::Seed;
@@ -49,9 +49,13 @@ fn legacy() -> Config {
 }
 
 fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
+    build_for(config, size(image).into())
+}
+
+fn build_for(config: &Config, trained: TrainedSizes) -> Result<(Variables, Tokenizer), ModelError> {
     let vs = Variables::new(Device::Cpu);
     pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size(image))?;
+    let tokenizer = Tokenizer::new(&vs, config, &fsq(), trained)?;
     Ok((vs, tokenizer))
 }
 
@@ -68,7 +72,7 @@ fn images((height, width): (u32, u32)) -> Tensor {
 fn images_become_sequences_and_come_back() {
     for config in [small(), turned(), legacy(), Config { latent_channels: Some(9), ..small() }] {
         let (_vs, tokenizer) = build(&config, IMAGE).unwrap();
-        let plan = config.plan(&fsq(), size(IMAGE)).unwrap();
+        let plan = config.plan(&fsq(), size(IMAGE).into()).unwrap();
         let sequence = TokenShape::Sequence { n: 6 };
         assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (4, 4));
         assert_eq!((tokenizer.shape(size(IMAGE)).unwrap(), plan.shape()), (sequence, sequence));
@@ -135,6 +139,24 @@ fn an_extension_changes_larger_images_alone() {
     assert_eq!((small().extension(), small().with_extension(Extension::Ntk)), (None, None));
 }
 
+#[test]
+fn rotations_extend_from_the_most_rows_and_columns_in_training() {
+    let trained = TrainedSizes { image: size(IMAGE), largest: size((40, 44)) };
+    let recon = |extension, image: (u32, u32)| {
+        let (_vs, tokenizer) = build_for(&Config { extension, ..turned() }, trained).unwrap();
+        pixtok_torch::reseed(Seed(4));
+        no_grad(|| tokenizer.forward(&images(image), Mode::Eval)).unwrap().recon
+    };
+    for extension in [Extension::Interpolate, Extension::Ntk] {
+        for image in [IMAGE, (40, 28), (20, 44)] {
+            assert_eq!(recon(extension, image), recon(Extension::None, image), "{image:?}");
+        }
+        assert_ne!(recon(extension, (80, 28)), recon(Extension::None, (80, 28)));
+    }
+    let described = turned().plan(&fsq(), trained).unwrap().description().unwrap();
+    assert_eq!(described["trained_grid"], serde_json::json!([10, 11]));
+}
+
 /// The latent of the first token depends on all tokens, as the published weights need it.
 #[test]
 fn the_legacy_layout_mixes_the_numbers_of_tokens() {
@@ -165,7 +187,7 @@ fn the_legacy_layout_mixes_the_numbers_of_tokens() {
 #[test]
 fn sizes_and_absent_keys_are_numbers_in_the_description() {
     let config = Config { size: Some(Size::B), decoder_size: Some(Size::L), ..Config::default() };
-    let described = config.plan(&fsq(), size((256, 256))).unwrap().description().unwrap();
+    let described = config.plan(&fsq(), size((256, 256)).into()).unwrap().description().unwrap();
     let number = |key: &str| described[key].as_i64().unwrap();
     assert_eq!(["width", "depth", "heads"].map(number), [768, 12, 12]);
     assert_eq!(["decoder_width", "decoder_depth", "decoder_heads"].map(number), [1024, 24, 16]);

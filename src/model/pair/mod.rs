@@ -7,7 +7,7 @@ mod plan;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::tail_drop::TailDrop;
-use super::{ImageSize, ModelError, Settings};
+use super::{ModelError, Settings, TrainedSizes};
 use crate::layers::Extension;
 use crate::model;
 use crate::quantizer::QuantizerConfig;
@@ -135,9 +135,9 @@ impl Settings for Config {
     fn plan(
         &self,
         quantizer: &QuantizerConfig,
-        image: ImageSize,
+        trained: TrainedSizes,
     ) -> Result<Box<dyn model::Plan>, ModelError> {
-        Ok(Box::new(Plan::new(self, quantizer, image)?))
+        Ok(Box::new(Plan::new(self, quantizer, trained)?))
     }
 }
 

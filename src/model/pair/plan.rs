@@ -5,7 +5,7 @@ use tch::Device;
 
 use super::encoder::Encoder;
 use super::{Config, Half};
-use crate::model::{self, Footprint, ImageSize, ModelError, TokenShape};
+use crate::model::{self, Footprint, ImageSize, ModelError, TokenShape, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
 
@@ -19,17 +19,21 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The pair for images of this size.
-    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
-        let encoder = network(Component::Encoder, &config.encoder, quantizer, image)?;
-        let decoder = network(Component::Decoder, &config.decoder, quantizer, image)?;
+    /// The pair when it is trained on these sizes.
+    pub fn new(
+        config: &Config,
+        quantizer: &QuantizerConfig,
+        trained: TrainedSizes,
+    ) -> Result<Self, ModelError> {
+        let encoder = network(Component::Encoder, &config.encoder, quantizer, trained)?;
+        let decoder = network(Component::Decoder, &config.decoder, quantizer, trained)?;
         let [made, taken] = [&encoder, &decoder].map(|plan| plan.shape());
         if made != taken {
             return Err(ModelError::Network(format!(
                 "of an image of {}×{} pixels model.encoder makes {}, and model.decoder takes {}; choose settings \
                  of the two that agree in it",
-                image.height,
-                image.width,
+                trained.image.height,
+                trained.image.width,
                 tokens(made),
                 tokens(taken)
             )));
@@ -58,14 +62,14 @@ fn network(
     half: Component,
     settings: &Half,
     quantizer: &QuantizerConfig,
-    image: ImageSize,
+    trained: TrainedSizes,
 ) -> Result<Box<dyn model::Plan>, ModelError> {
     if matches!(settings.network(), model::Config::Pair(_)) {
         return Err(ModelError::Network(format!(
             "model.{half}.kind is pair; give the kind of a single network, whose {half} is used"
         )));
     }
-    settings.settings().plan(quantizer, image).map_err(|error| match error {
+    settings.settings().plan(quantizer, trained).map_err(|error| match error {
         ModelError::Network(words) => {
             ModelError::Network(format!("model.{half}, as a model of its own: {words}"))
         }

@@ -26,7 +26,7 @@ fn mixed() -> super::Config {
 }
 
 fn refusal(pair: &super::Config) -> String {
-    pair.plan(&fsq(), SIZE).map(|_| ()).unwrap_err().to_string()
+    pair.plan(&fsq(), SIZE.into()).map(|_| ()).unwrap_err().to_string()
 }
 
 fn build(settings: &dyn Settings) -> (Variables, Tokenizer) {
@@ -98,7 +98,7 @@ fn halves_that_do_not_fit_are_named() {
     assert!(words.contains("model.decoder") && words.contains("no multiple"), "{words}");
     // What is wrong with the quantizer has nothing to do with either half.
     let levels: QuantizerConfig = toml::from_str("kind = \"fsq\"\nlevels = [1]").unwrap();
-    let words = mixed().plan(&levels, SIZE).map(|_| ()).unwrap_err().to_string();
+    let words = mixed().plan(&levels, SIZE.into()).map(|_| ()).unwrap_err().to_string();
     assert!(words.contains("levels") && !words.contains("model."), "{words}");
 }
 
@@ -140,7 +140,7 @@ fn a_key_concerns_the_half_that_is_used() {
 #[test]
 fn it_is_described_by_both() {
     let config = mixed();
-    let plan = config.plan(&fsq(), SIZE).unwrap();
+    let plan = config.plan(&fsq(), SIZE.into()).unwrap();
     let described = plan.description().unwrap();
     assert_eq!(described["kind"], json!("pair"));
     for (half, channels) in [("encoder", 8), ("decoder", 4)] {
@@ -151,11 +151,23 @@ fn it_is_described_by_both() {
         assert!(described[half]["stages"].is_array(), "{described}");
     }
     // Half of what each network keeps.
-    let of = |half: &Half| half.settings().plan(&fsq(), SIZE).unwrap().footprint(Device::Cpu);
+    let of = |half: &Half| half.settings().plan(&fsq(), SIZE.into()).unwrap().footprint(Device::Cpu);
     let (first, second) = (of(&config.encoder), of(&config.decoder));
     let expected = (first.saved_per_image + second.saved_per_image) / 2;
     assert_eq!(plan.footprint(Device::Cpu).saved_per_image, expected);
     assert_eq!((plan.latent_channels(), plan.side_multiple()), (3, 4));
+}
+
+#[test]
+fn positions_of_both_halves_extend_from_the_largest_size_in_training() {
+    let vit = "kind = \"vit\"\npatch = 4\nwidth = 8\ndepth = 1\nheads = 1";
+    let trained = TrainedSizes { image: SIZE, largest: ImageSize { height: 40, width: 44 } };
+    let plan = pair(vit, vit).unwrap().plan(&fsq(), trained).unwrap();
+    let described = plan.description().unwrap();
+    for half in ["encoder", "decoder"] {
+        assert_eq!(described[half]["trained_grid"], json!([10, 11]), "{half}");
+    }
+    assert_eq!(plan.shape(), TokenShape::Grid { h: 5, w: 7 });
 }
 
 #[test]

@@ -20,14 +20,14 @@ pub(super) struct Description {
     decoder_hidden: i64,
     /// Of every normalisation.
     eps: f64,
-    /// Rows and columns of patches in training, from which positions are extended.
+    /// The most rows and columns of patches in training, from which positions are extended.
     trained_grid: [u32; 2],
 }
 
 impl Description {
     /// Of a planned network.
     pub fn of(plan: &Plan) -> Self {
-        let Grid { h, w } = plan.grid();
+        let Grid { h, w } = plan.trained_grid();
         Self {
             kind: "vit",
             settings: plan.settings.clone().in_numbers(plan.latent_channels),

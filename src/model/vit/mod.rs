@@ -15,7 +15,7 @@ use tch::Device;
 
 pub use config::{Config, Positions, Size};
 
-use super::{Footprint, ImageSize, ModelError, Settings, TokenShape};
+use super::{Footprint, ImageSize, ModelError, Settings, TokenShape, TrainedSizes};
 use crate::layers::Extension;
 use crate::model;
 use crate::quantizer::QuantizerConfig;
@@ -61,9 +61,9 @@ impl Settings for Config {
     fn plan(
         &self,
         quantizer: &QuantizerConfig,
-        image: ImageSize,
+        trained: TrainedSizes,
     ) -> Result<Box<dyn model::Plan>, ModelError> {
-        Ok(Box::new(Plan::new(self, quantizer, image)?))
+        Ok(Box::new(Plan::new(self, quantizer, trained)?))
     }
 }
 

@@ -3,8 +3,9 @@
 use super::check::check;
 use super::config::{Config, Positions};
 use crate::layers::{BlockSettings, Extension, RotationSettings, StackSettings};
+use crate::model::grid::patches_of;
 use crate::model::transformer::Sizes;
-use crate::model::{ImageSize, ModelError};
+use crate::model::{ImageSize, ModelError, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
 
@@ -19,34 +20,41 @@ pub(super) struct Plan {
     pub decoder: Sizes,
     /// C, numbers in a position's latent.
     pub latent_channels: i64,
-    /// The planned size of images, which is the trained one.
-    pub image: ImageSize,
+    pub trained: TrainedSizes,
 }
 
 impl Plan {
-    /// Checks settings around a quantizer, for images of this size.
+    /// Checks settings around a quantizer, for a training on these sizes.
     ///
     /// # Errors
     /// When a setting is out of range or the settings do not fit each other.
-    pub fn new(config: &Config, quantizer: &QuantizerConfig, image: ImageSize) -> Result<Self, ModelError> {
+    pub fn new(
+        config: &Config,
+        quantizer: &QuantizerConfig,
+        trained: TrainedSizes,
+    ) -> Result<Self, ModelError> {
         let quantizer = quantizer.settings();
         quantizer.check()?;
-        check(config, image)?;
+        check(config, trained.image)?;
         let latent_channels = config.latent_channels.unwrap_or_else(|| quantizer.natural_width());
         quantizer.check_width(latent_channels)?;
         Ok(Self {
             encoder: config.encoder_sizes(),
             decoder: config.decoder_sizes(),
             latent_channels,
-            image,
+            trained,
             settings: config.clone(),
         })
     }
 
     /// The patches of an image of the planned size.
     pub fn grid(&self) -> Grid {
-        let side = |pixels: u32| pixels / self.settings.patch as u32;
-        Grid { h: side(self.image.height), w: side(self.image.width) }
+        patches_of(self.trained.image, self.settings.patch)
+    }
+
+    /// The most rows and the most columns of patches in training, from which positions extend.
+    pub fn trained_grid(&self) -> Grid {
+        patches_of(self.trained.largest, self.settings.patch)
     }
 
     /// Pixels and colours of a patch.
@@ -57,7 +65,7 @@ impl Plan {
     /// The only size of images that the network takes, if its positions allow no other.
     pub fn only_size(&self) -> Option<ImageSize> {
         let Config { positions, extension, .. } = self.settings;
-        (positions == Positions::Learned && extension == Extension::None).then_some(self.image)
+        (positions == Positions::Learned && extension == Extension::None).then_some(self.trained.image)
     }
 
     /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
@@ -65,7 +73,7 @@ impl Plan {
         (self.settings.positions == Positions::Rope).then(|| RotationSettings {
             base: self.settings.rope_base,
             head_dim: sizes.head_dim(),
-            trained: self.grid(),
+            trained: self.trained_grid(),
             extension: self.settings.extension,
         })
     }

@@ -1,4 +1,5 @@
-//! Learned positions: a vector for each patch of the trained grid.
+//! Learned positions: a vector for each patch of the trained grid, which has the most rows and the
+//! most columns of all images in training.
 
 use tch::{Kind, Tensor};
 
@@ -32,7 +33,7 @@ pub(super) struct Learned {
 
 impl Learned {
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes) -> Self {
-        let trained = plan.grid();
+        let trained = plan.trained_grid();
         Self {
             table: vectors(path, "positions", trained.positions() as i64, sizes.width),
             trained,

@@ -40,9 +40,13 @@ fn full() -> Config {
 }
 
 fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
+    build_for(config, size(image).into())
+}
+
+fn build_for(config: &Config, trained: TrainedSizes) -> Result<(Variables, Tokenizer), ModelError> {
     let vs = Variables::new(Device::Cpu);
     pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size(image))?;
+    let tokenizer = Tokenizer::new(&vs, config, &fsq(), trained)?;
     Ok((vs, tokenizer))
 }
 
@@ -61,7 +65,7 @@ fn shapes_follow_the_patch_at_any_size() {
     for (config, patch) in [(small(), 4), (full(), 4), (Config { patch: 3, ..small() }, 3), (learned, 4)] {
         let trained = (5 * patch, 7 * patch);
         let (_vs, tokenizer) = build(&config, trained).unwrap();
-        let plan = config.plan(&fsq(), size(trained)).unwrap();
+        let plan = config.plan(&fsq(), size(trained).into()).unwrap();
         assert_eq!((tokenizer.side_multiple(), plan.side_multiple()), (i64::from(patch), i64::from(patch)));
         assert_eq!(plan.shape(), TokenShape::Grid { h: 5, w: 7 });
         for (h, w) in [(5, 7), (2, 3), (9, 11)] {
@@ -104,7 +108,7 @@ fn the_named_sizes_have_the_parameters_that_their_formula_says() {
     }
     // What is built: the stem, the blocks, the last norm, and the layer to the latent.
     let config = Config { size: Some(Size::S), latent_channels: Some(9), ..Config::default() };
-    let plan = config.plan(&fsq(), size((32, 48))).unwrap();
+    let plan = config.plan(&fsq(), size((32, 48)).into()).unwrap();
     let vs = Variables::new(Device::Cpu);
     plan.encoder(&vs.scope(Component::Encoder));
     let ends = (3 * 256 * 384 + 384) + 384 + (384 * 9 + 9);
@@ -134,10 +138,10 @@ fn decode_of_the_indices_is_the_reconstruction() {
     }
 }
 
-#[test]
-fn an_extension_changes_larger_sizes_alone() {
-    let latents = |extension, image| {
-        let (vs, tokenizer) = build(&Config { extension, ..small() }, (20, 28)).unwrap();
+/// Latents of images of this size with each extension, after a training on these sizes.
+fn extended(trained: TrainedSizes, image: (u32, u32)) -> [Tensor; 3] {
+    [Extension::None, Extension::Interpolate, Extension::Ntk].map(|extension| {
+        let (vs, tokenizer) = build_for(&Config { extension, ..small() }, trained).unwrap();
         // New weights hardly prefer one position to another.
         no_grad(|| {
             for (name, weight) in &mut vs.tensors() {
@@ -147,16 +151,51 @@ fn an_extension_changes_larger_sizes_alone() {
             }
         });
         no_grad(|| tokenizer.latents(&images(2, image)))
-    };
+    })
+}
+
+fn assert_all_differ(latents: &[Tensor; 3]) {
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        assert!(largest(&(&latents[a] - &latents[b])) > 1e-3 * largest(&latents[a]), "{a}, {b}");
+    }
+}
+
+#[test]
+fn an_extension_changes_larger_sizes_alone() {
+    let trained = size((20, 28)).into();
     for image in [(20, 28), (12, 16)] {
-        let plain = latents(Extension::None, image);
-        assert_eq!(latents(Extension::Interpolate, image), plain);
-        assert_eq!(latents(Extension::Ntk, image), plain);
+        let [plain, interpolated, ntk] = extended(trained, image);
+        assert_eq!((&interpolated, &ntk), (&plain, &plain));
     }
     // Along one axis alone.
-    let larger = [Extension::None, Extension::Interpolate, Extension::Ntk].map(|how| latents(how, (40, 28)));
-    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-        assert!(largest(&(&larger[a] - &larger[b])) > 1e-3 * largest(&larger[a]), "{a}, {b}");
+    assert_all_differ(&extended(trained, (40, 28)));
+}
+
+#[test]
+fn positions_extend_from_the_most_rows_and_columns_in_training() {
+    // Of images of 20×28, 40×20 and 16×44 pixels.
+    let trained = TrainedSizes { image: size((20, 28)), largest: size((40, 44)) };
+    for image in [(20, 28), (40, 20), (16, 44), (40, 44)] {
+        let [plain, interpolated, ntk] = extended(trained, image);
+        assert_eq!((&interpolated, &ntk), (&plain, &plain), "{image:?}");
+    }
+    for image in [(80, 28), (20, 88)] {
+        assert_all_differ(&extended(trained, image));
+    }
+    // The table of learned ones has as many.
+    let learned = Config { positions: Positions::Learned, extension: Extension::Interpolate, ..small() };
+    let (vs, tokenizer) = build_for(&learned, trained).unwrap();
+    assert_eq!(vs.tensors()["encoder.positions"].size(), [110, 32]);
+    for (h, w) in [(5, 7), (10, 5), (4, 11)] {
+        let image = (4 * h, 4 * w);
+        assert_eq!(tokenizer.shape(size(image)).unwrap(), TokenShape::Grid { h, w });
+        let recon = tokenizer.forward(&images(1, image), Mode::Eval).unwrap().recon;
+        assert_eq!(recon.size(), images(1, image).size());
+    }
+    for config in [small(), learned] {
+        let plan = config.plan(&fsq(), trained).unwrap();
+        assert_eq!(plan.description().unwrap()["trained_grid"], json!([10, 11]));
+        assert_eq!((plan.shape(), plan.only_size()), (TokenShape::Grid { h: 5, w: 7 }, None));
     }
 }
 
@@ -175,7 +214,7 @@ fn learned_positions_have_one_size_unless_they_are_interpolated() {
     // At the trained size they are the same network.
     let images = images(2, (20, 28));
     assert_eq!(no_grad(|| other.latents(&images)), no_grad(|| tokenizer.latents(&images)));
-    let only = |config: &Config| config.plan(&fsq(), size((20, 28))).unwrap().only_size();
+    let only = |config: &Config| config.plan(&fsq(), size((20, 28)).into()).unwrap().only_size();
     assert_eq!((only(&config), only(&interpolated), only(&small())), (Some(size((20, 28))), None, None));
     assert_eq!(config.with_extension(Extension::Ntk), None);
     assert_eq!(config.with_extension(Extension::Interpolate), Some(model::Config::Vit(interpolated)));
@@ -234,7 +273,7 @@ fn stochastic_depth_does_not_depend_on_micro_batches() {
     let off = (&whole - &evaluated).abs().flatten(1, 2).amax([1], false);
     assert!(largest(&off) > 1e-5 * largest(&evaluated));
     // The rates grow from 0.
-    let plan = Plan::new(&config, &fsq(), size((20, 28))).unwrap();
+    let plan = Plan::new(&config, &fsq(), size((20, 28)).into()).unwrap();
     assert_eq!([0, 1, 2].map(|i| plan.stack(plan.encoder).of_block(i).stochastic_depth), [0.0, 0.25, 0.5]);
 }
 
@@ -309,7 +348,7 @@ fn absent_and_written_out_settings_are_one_network() {
     assert_eq!((saved.width, saved.depth, saved.heads), (Some(384), Some(12), Some(6)));
     assert_eq!(by_name.clone().resolved(), by_name);
     assert!(toml::from_str::<Config>("widht = 3").unwrap_err().to_string().contains("widht"));
-    let described = by_name.plan(&fsq(), size((32, 48))).unwrap().description().unwrap();
+    let described = by_name.plan(&fsq(), size((32, 48)).into()).unwrap().description().unwrap();
     for (key, value) in [
         ("kind", json!("vit")),
         ("width", json!(768)),
@@ -347,7 +386,7 @@ fn settings_of_the_decoder_alone_are_keys_of_the_config() {
 #[test]
 fn memory_grows_with_the_positions_and_not_with_their_square() {
     let numbers = |config: &Config, image| {
-        let footprint = config.plan(&fsq(), size(image)).unwrap().footprint(Device::Cpu);
+        let footprint = config.plan(&fsq(), size(image).into()).unwrap().footprint(Device::Cpu);
         footprint.activation_bytes(1, 4)
     };
     for config in [small(), full()] {

@@ -192,7 +192,7 @@ impl Config {
     /// When a setting is out of range or the settings do not fit each other; the message says which.
     pub fn plan(&self) -> Result<Box<dyn model::Plan>, model::ModelError> {
         let network = self.model.settings();
-        let plan = network.plan(&self.quantizer, self.data.image_size)?;
+        let plan = network.plan(&self.quantizer, (&self.data).into())?;
         if let Some(&settings) = network.tail_drop() {
             model::tail_drop::check(settings, plan.shape())?;
         }
