@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use common::program::{ended, refused};
-use common::{Scratch, copy_run, photographs, said};
+use common::{Scratch, copy_run, device, photographs, pixtok, said};
 use pixtok_images::picture::{DecodeOptions, read};
 use serde_json::{Value, json};
 
@@ -93,6 +93,26 @@ fn twelve_aspects_are_trained_and_resumed_bit_for_bit() {
 }
 
 #[test]
+fn positions_are_learned_for_the_largest_height_and_width() {
+    let scratch = Scratch::new();
+    let (folder, buckets, val) = (pictures(&scratch), buckets(), scratch.path("val"));
+    let model = "model={kind=\"vit\",patch=4,width=32,depth=1,heads=2,\
+                 positions=\"learned\",extension=\"interpolate\"}";
+    let data = ["--data", &folder, "--val-data", val.to_str().unwrap(), "--set", &buckets];
+    let train = ["--set", model, "--set=train.steps=12", "--set=train.batch_size=2"];
+    scratch.train("run", &[&data[..], &train].concat());
+    let (run, out) = (scratch.path("run"), scratch.path("model"));
+    let (run, out, device) = (run.to_str().unwrap(), out.to_str().unwrap(), device());
+    let exported = pixtok(&["export", run, "--threads", "1", "--device", &device, "--out", out]);
+    assert!(exported.status.success(), "{}", said(&exported));
+    let text = fs::read_to_string(Path::new(out).join("config.json")).unwrap();
+    let described: Value = serde_json::from_str(&text).unwrap();
+    // 56 and 64 pixels, of different images.
+    assert_eq!(described["model"]["trained_grid"], json!([14, 16]));
+    assert_eq!((&described["image_size"], &described["any_size"]), (&json!([32, 32]), &json!(true)));
+}
+
+#[test]
 fn a_dry_run_counts_the_buckets_and_estimates_the_largest() {
     let scratch = Scratch::new();
     let folder = pictures(&scratch);
@@ -115,7 +135,10 @@ fn a_dry_run_counts_the_buckets_and_estimates_the_largest() {
 fn buckets_that_do_not_fit_are_refused() {
     let scratch = Scratch::new();
     let stylegan = "adversarial={discriminator={kind=\"stylegan\",channels=4,most_channels=8}}";
-    let cases: [(&[&str], &[&str]); 8] = [
+    let learned = "model={kind=\"vit\",patch=4,width=32,depth=1,heads=2,positions=\"learned\"}";
+    let sequence = "model={kind=\"one-d\",patch=4,width=32,depth=1,heads=2,latent_tokens=8}";
+    let alone = ["data.buckets has [48, 32]", "takes images of 32 alone", "leave data.buckets out"];
+    let cases: [(&[&str], &[&str]); 10] = [
         (&["data.buckets=[]"], &["data.buckets = []", "1 to 256 sizes"]),
         (
             &["data.buckets=[32, [33, 48]]"],
@@ -136,6 +159,8 @@ fn buckets_that_do_not_fit_are_refused() {
             &["data.crop.kind = random-resized", "random or centre"],
         ),
         (&["data.buckets=[32, [48, 32]]", stylegan], &["kind is stylegan", "leave data.buckets out"]),
+        (&["data.buckets=[32, [48, 32]]", learned], &alone),
+        (&["data.buckets=[32, [48, 32]]", sequence], &alone),
     ];
     for (sets, parts) in cases {
         let args: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();

@@ -29,7 +29,7 @@ impl Networks {
         pixtok_torch::reseed(seed.derive("initialisation", &[]));
         let tokenizer = Tokenizer::new(&store, config.model.settings(), &config.quantizer, &config.data)?;
         for size in config.data.sizes() {
-            // A network may take images of one size only.
+            // A network may need more of a size than multiples, such as two tokens.
             tokenizer.shape(*size)?;
         }
         let adversary = config.adversarial.as_ref().map(|adversarial| {

@@ -105,7 +105,8 @@ impl Config {
                     .into(),
             ));
         }
-        let multiple = self.plan()?.side_multiple();
+        let plan = self.plan()?;
+        let (multiple, only) = (plan.side_multiple(), plan.only_size());
         for size in sizes {
             let fail = |reason: String| ResolveError::Other(format!("data.buckets has {size}: {reason}"));
             for side in [size.height, size.width].map(i64::from) {
@@ -120,6 +121,12 @@ impl Config {
                         "{side} is no multiple of {multiple}, as the model needs; the nearest that are: {nearest}"
                     )));
                 }
+            }
+            if let Some(only) = only.filter(|only| only != size) {
+                return Err(fail(format!(
+                    "the model takes images of {only} alone; choose model.positions = \"rope\", or model.extension = \
+                     \"interpolate\" where the network has it, or leave data.buckets out"
+                )));
             }
             let pixels = (i64::from(size.height), i64::from(size.width));
             self.loss.check(pixels).map_err(|error| fail(error.to_string()))?;
