@@ -1,10 +1,11 @@
 //! Estimates what a training step of the network keeps in memory, only from the plan.
 
+use pixtok_torch::fuses_gated_silu;
 use tch::Device;
 
 use super::config::Sizes;
 use super::plan::Plan;
-use crate::layers::{AttentionNorm, BlockSettings, FeedForwardKind, NormKind};
+use crate::layers::{AttentionNorm, BlockSettings, FeedForwardKind};
 use crate::model::Footprint;
 
 /// The largest activations that exist at one time besides those that are kept: inputs, results and
@@ -35,10 +36,8 @@ impl Saved {
 fn of_block(settings: &BlockSettings, rotated: bool, device: Device) -> Saved {
     let BlockSettings { width, hidden, .. } = *settings;
     let on_cpu = device == Device::Cpu;
-    // The sums before each part, which the norms keep. A CPU computes an RMS norm in several
-    // operations, one of which keeps the numbers before they are scaled.
-    let twice = settings.norm == NormKind::Rms && on_cpu;
-    let sums = if twice { 4 } else { 2 };
+    // The sums before each part, which the norms keep.
+    let sums = 2;
     let (normalised, normalised_in_float) = match settings.attention_norm {
         AttentionNorm::None => (0, 0),
         // Queries and keys before they are scaled.
@@ -52,6 +51,8 @@ fn of_block(settings: &BlockSettings, rotated: bool, device: Device) -> Saved {
     let attention = 2 + 3 + made + 1;
     let scales = if settings.layer_scale.is_some() { 2 } else { 0 };
     let inner = match settings.feed_forward {
+        // gate, up, and their product.
+        FeedForwardKind::SwiGlu if fuses_gated_silu(device) => 3,
         // gate, silu(gate), up, and their product.
         FeedForwardKind::SwiGlu => 4,
         // up, and its GELU.
