@@ -82,7 +82,7 @@ mod tests {
                 for ((name, ours), exact) in ["y", "dgate", "dup"].into_iter().zip(&ours).zip(&exact) {
                     let scale = exact.abs().max().double_value(&[]);
                     let apart = (ours - exact).abs().max().double_value(&[]) / scale;
-                    let most = if kind == Kind::Float { 1e-6 } else { 5e-3 };
+                    let most = if kind == Kind::Float { 1e-5 } else { 5e-3 };
                     assert!(apart < most, "{set:?} {shape:?} {kind:?} {name}: {apart}");
                 }
             }
