@@ -5,13 +5,14 @@
 use std::path::Path;
 
 use divan::Bencher;
-use pixtok::layers;
+use pixtok::layers::{self, Extension, Rotation, RotationSettings};
 use pixtok::optim::{Muon, muon};
 use pixtok::quantizer::{Mode, QuantizerConfig};
 use pixtok::variables::{Component, Init, Variables};
 use pixtok_base::seed::Seed;
 use pixtok_images::data::{Config, Encoded, Filter, Fit, ImageSize, Prepare};
 use pixtok_images::picture::{DecodeOptions, Picture, read};
+use pixtok_tokens::Grid;
 use pixtok_torch::{Precision, no_grad, with_precision};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
@@ -54,6 +55,41 @@ fn upsample(bencher: Bencher, (channels, side): (i64, i64)) {
     bencher.bench_local(|| {
         let y = with_precision(Precision::Bf16, || layers::upsample(2, &conv, &x));
         Tensor::run_backward(&[y.sum(Kind::Float)], &[&x, &conv.weight], false, false)
+    });
+}
+
+/// Forward and backward of a normalisation of ViT-S at 256×256, two images.
+#[divan::bench]
+fn rms_norm(bencher: Bencher) {
+    let x = normal(&[2, 256, 384], Kind::Float).set_requires_grad(true);
+    let weight = normal(&[384], Kind::Float).set_requires_grad(true);
+    bencher.bench_local(|| {
+        let y = pixtok_torch::rms_norm(&x, &weight, 1e-6);
+        Tensor::run_backward(&[y.sum(Kind::Float)], &[&x, &weight], false, false)
+    });
+}
+
+/// Forward and backward of the middle of its feed-forward part.
+#[divan::bench]
+fn gated_silu(bencher: Bencher) {
+    let [gate, up] = [0, 1].map(|_| normal(&[2, 256, 1024], Kind::Float).set_requires_grad(true));
+    bencher.bench_local(|| {
+        let y = pixtok_torch::gated_silu(&gate, &up);
+        Tensor::run_backward(&[y.sum(Kind::Float)], &[&gate, &up], false, false)
+    });
+}
+
+/// Forward and backward of the rotation of its queries, as they come from the product.
+#[divan::bench]
+fn rotation(bencher: Bencher) {
+    let grid = Grid { h: 16, w: 16 };
+    let settings =
+        RotationSettings { base: 100.0, head_dim: 64, trained: grid, extension: Extension::default() };
+    let rotation = Rotation::of_grid(&settings, &Tensor::zeros([16, 16], (Kind::Float, Device::Cpu)));
+    let qkv = normal(&[2, 256, 3, 6, 64], Kind::Float).set_requires_grad(true);
+    bencher.bench_local(|| {
+        let y = rotation.apply(&qkv.select(2, 0).transpose(1, 2));
+        Tensor::run_backward(&[y.sum(Kind::Float)], &[&qkv], false, false)
     });
 }
 

@@ -41,16 +41,21 @@ PHOTOS = Path(__file__).resolve().parents[2] / "data/photos96"
 class Photos(Dataset):
     """Square crops in [-1, 1]: at random, half of them mirrored, to train; of the centre otherwise."""
 
-    def __init__(self, root: Path, size: int, train: bool):
+    def __init__(self, root: Path, size: int, train: bool, resize: int | None = None):
         self.files = sorted(root.rglob("*.jpg"))
         self.size = size
         self.train = train
+        # The length of the short side before the crop; None: the photograph's own.
+        self.resize = resize
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> torch.Tensor:
         image = Image.open(self.files[index]).convert("RGB")
+        if self.resize:
+            scale = self.resize / min(image.size)
+            image = image.resize([round(scale * side) for side in image.size], Image.Resampling.LANCZOS)
         room_x, room_y = image.width - self.size, image.height - self.size
         x, y = (random.randint(0, room_x), random.randint(0, room_y)) if self.train else (room_x // 2, room_y // 2)
         image = image.crop((x, y, x + self.size, y + self.size))
@@ -110,7 +115,7 @@ def train(
     optimizers = optimizers_of(model, args)
     forward = wrap(model) if wrap else torch.compile(model) if args.compile else model
     loader = DataLoader(
-        Photos(PHOTOS / "train", args.size, train=True),
+        Photos(PHOTOS / "train", args.size, train=True, resize=args.resize),
         args.batch,
         shuffle=sampler is None,
         sampler=sampler,
@@ -127,10 +132,11 @@ def train(
             images = images.to(memory_format=torch.channels_last)
         for optimizer, lr in optimizers:
             optimizer.param_groups[0]["lr"] = lr * factor(args, step)
+        # Before the forward pass, so that gradients and activations are not in memory together.
+        model.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=args.bf16):
             recon, _, quantizer_loss = forward(images)
             loss = F.mse_loss(recon.float(), images) + quantizer_loss
-        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         for optimizer, _ in optimizers:
@@ -159,7 +165,7 @@ def evaluate(model: torch.nn.Module, codes: int, size: int) -> dict[str, float]:
     return {"psnr_db": statistics.mean(psnr_db), "usage": (hits > 0).float().mean().item()}
 
 
-def arguments() -> argparse.Namespace:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quantizer", choices=["fsq", "vq"], default="fsq")
     parser.add_argument("--recipe", choices=["yardstick", "quickstart"], default="yardstick")
@@ -167,6 +173,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--codebook-size", type=int, default=1024)
     parser.add_argument("--channels", type=int, default=16)
     parser.add_argument("--size", type=int, default=64, help="pixels of a crop")
+    parser.add_argument("--resize", type=int, help="of the short side before the crop")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--schedule-steps", type=int, default=600, help="the steps after which the learning rate is 0")
@@ -180,9 +187,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--skip", type=int, default=10, help="steps at the beginning that do not count")
     parser.add_argument("--evaluate", action="store_true")
+    return parser
+
+
+def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     args = parser.parse_args()
     args.bf16 = args.precision == "bf16"
     return args
+
+
+def arguments() -> argparse.Namespace:
+    return parsed(options())
 
 
 def build(args: argparse.Namespace) -> tuple[nn.Module, int]:

@@ -18,6 +18,19 @@ TINY = ["data.image_size=8", "train.batch_size=1", 'train.precision="fp32"']
 # The discriminator of `peers/adversarial.py`.
 ADVERSARY = """{weight=0.1,weighting={kind="adaptive"},discriminator={kind="patch",channels=16,layers=2,norm="group"},\
 optimizer={lr=1e-3,betas=[0.5,0.9],weight_decay=0.0,schedule={kind="constant"}}}"""
+# ViT-S/16 in either half, at 256×256, as `peers/vit.py` has it. The photographs are enlarged, on both sides.
+VIT = "configs/photos96-vit-fsq.toml"
+OF_VIT = [
+    'model={kind="vit",size="S",patch=16}',
+    "data.image_size=256",
+    "data.resize=256",
+    'optimizer={lr=2e-3,betas=[0.9,0.95],weight_decay=1e-4,decayed="all",clip_norm=1.0,schedule={kind="cosine",warmup_steps=0}}',
+    "train.batch_size=2",
+    'train.precision="fp32"',
+    # The evaluation at the end takes no more memory than a step.
+    "eval.batch_size=2",
+    "eval.max_images=2",
+]
 EAGER = ["torch-fsq", "torch-fsq-plain", "torch-fsq-channels-last", "torch-fsq-glibc"]
 # glibc keeps the memory that large tensors leave, instead of giving it back with every operation: some percent faster, and ours
 # does so by itself. Every peer has it but one.
@@ -177,6 +190,30 @@ def adversarial(plan: Plan) -> Group:
     )
 
 
+def vit(plan: Plan) -> Group:
+    return Group(
+        "vit",
+        {
+            "vit": ours(plan, "vit", VIT, 32, OF_VIT, window=4),
+            "torch-vit": theirs(plan, 32, "--precision", "fp32", skip=4, program="vit.py"),
+            "torch-vit-glibc": theirs(plan, 32, "--precision", "fp32", skip=4, program="vit.py", env={}),
+        },
+        [
+            compare("step-vit", "ViT-S/16 step, 256×256, batch 2, eager fp32 PyTorch", "vit", ["torch-vit", "torch-vit-glibc"], 0.97),
+            compare(
+                "memory-vit",
+                "peak memory of training ViT-S/16, eager fp32",
+                "vit",
+                ["torch-vit", "torch-vit-glibc"],
+                1.0,
+                "peak_mib",
+                "MiB",
+                Kind.AT_MOST,
+            ),
+        ],
+    )
+
+
 def share(plan: Plan) -> Group:
     """How much of the machine's rate a step reaches; FSQ with 16 and with 32 channels. Operations are those of the network as it is
     written, on both sides: what is saved by not doing some of them counts as speed."""
@@ -205,4 +242,4 @@ def share(plan: Plan) -> Group:
 
 
 def groups(plan: Plan) -> list[Group]:
-    return [fsq(plan), fp32(plan), *(vq(plan, codes) for codes in VQ_STEPS), adversarial(plan), dispatch(plan), share(plan)]
+    return [fsq(plan), fp32(plan), *(vq(plan, codes) for codes in VQ_STEPS), vit(plan), adversarial(plan), dispatch(plan), share(plan)]

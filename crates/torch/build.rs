@@ -5,13 +5,15 @@
 use std::path::Path;
 
 // csrc/cuda is not among them: scripts/build_cuda.sh makes a library of its own from it.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 12] = [
     "shim",
     "memory",
     "nccl",
     "operators",
     "nearest",
     "norm",
+    "rms_norm",
+    "gated",
     "upsample",
     "process_group",
     "gradients",

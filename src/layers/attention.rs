@@ -65,9 +65,10 @@ impl Attention {
     /// `[B, N, width]` -> the same.
     #[must_use]
     pub fn forward(&self, x: &Tensor, rotation: Option<&Rotation>) -> Tensor {
-        // Three of [B, heads, N, d].
-        let qkv = self.qkv.forward(x).unflatten(-1, [3, self.heads, -1]).permute([2, 0, 3, 1, 4]);
-        let (query, key, value) = (qkv.select(0, 0), qkv.select(0, 1), qkv.select(0, 2));
+        // Three of [B, heads, N, d]. The derivative of three `select`s would be three tensors of the
+        // size of all, mostly zeros.
+        let qkv = self.qkv.forward(x).unflatten(-1, [3, self.heads, -1]).unbind(2);
+        let [query, key, value] = [&qkv[0], &qkv[1], &qkv[2]].map(|x| x.transpose(1, 2));
         let (query, key, scale) = match &self.norm {
             QueryKeyNorm::None => (query, key, None),
             QueryKeyNorm::QkRms { query: of_query, key: of_key } => {

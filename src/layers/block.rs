@@ -6,7 +6,7 @@ use super::attention::{Attention, AttentionNorm};
 use super::feed_forward::{FeedForward, FeedForwardKind};
 use super::{Norm, NormKind, Rotation, Saved, as_kind};
 use crate::variables::{Init, Scope};
-use pixtok_torch::Noise;
+use pixtok_torch::{Noise, fuses_gated_silu};
 
 /// The settings of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,10 +42,8 @@ impl BlockSettings {
     #[must_use]
     pub fn saved(&self, rotated: bool, device: Device) -> Saved {
         let on_cpu = device == Device::Cpu;
-        // The sums before each part, which the norms keep. A CPU computes an RMS norm in several
-        // operations, one of which keeps the numbers before they are scaled.
-        let twice = self.norm == NormKind::Rms && on_cpu;
-        let sums = if twice { 4 } else { 2 };
+        // The sums before each part, which the norms keep.
+        let sums = 2;
         let (normalised, normalised_in_float) = match self.attention_norm {
             AttentionNorm::None => (0, 0),
             // Queries and keys before they are scaled.
@@ -59,6 +57,8 @@ impl BlockSettings {
         let attention = 2 + 3 + made + 1;
         let scales = if self.layer_scale.is_some() { 2 } else { 0 };
         let inner = match self.feed_forward {
+            // gate, up, and their product.
+            FeedForwardKind::SwiGlu if fuses_gated_silu(device) => 3,
             // gate, silu(gate), up, and their product.
             FeedForwardKind::SwiGlu => 4,
             // up, and its GELU.

@@ -5,6 +5,7 @@ use tch::{Tensor, nn::Module};
 
 use super::Linear;
 use crate::variables::Scope;
+use pixtok_torch::gated_silu;
 
 /// The kinds of feed-forward parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -57,7 +58,7 @@ impl Module for FeedForward {
     fn forward(&self, x: &Tensor) -> Tensor {
         let up = self.up.forward(x);
         self.down.forward(&match &self.gate {
-            Some(gate) => gate.forward(x).silu() * up,
+            Some(gate) => gated_silu(&gate.forward(x), &up),
             None => up.gelu("none"),
         })
     }

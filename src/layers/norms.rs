@@ -5,6 +5,7 @@ use tch::{Kind, Tensor, nn::Module};
 
 use super::as_kind;
 use crate::variables::{Init, Scope};
+use pixtok_torch::rms_norm;
 
 /// The kinds of normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -57,7 +58,7 @@ impl Module for Norm {
             Self::Layer { weight, bias, eps } => {
                 x.layer_norm(weight.size(), Some(weight), Some(bias), *eps, true)
             }
-            Self::Rms { weight, eps } => x.rms_norm(weight.size(), Some(weight), *eps),
+            Self::Rms { weight, eps } => rms_norm(&x, weight, *eps),
         }
     }
 }

@@ -48,10 +48,9 @@ pub struct RotationSettings {
 /// The angles of all positions of a grid.
 #[derive(Debug)]
 pub struct Rotation {
-    /// `[N, head_dim]` float32: each cosine twice, once for each number of its pair.
-    cos: Tensor,
-    /// The same of the sines, those of the first numbers with the opposite sign.
-    sin: Tensor,
+    /// cos + i·sin of each pair's angle: `[N, head_dim / 2]` complex, of float32. The product with a
+    /// pair as a complex number turns it in one pass, and in one more backward.
+    turns: Tensor,
 }
 
 impl Rotation {
@@ -71,33 +70,29 @@ impl Rotation {
             settings.angles(&ones, &coordinates, &beyond)
         };
         let angles = Tensor::cat(&[along(0, settings.trained.h), along(1, settings.trained.w)], 2);
-        let pairs = |first: Tensor, second: Tensor| Tensor::stack(&[first, second], 3).flatten(2, 3);
-        let (cos, sin) = (angles.cos(), angles.sin());
-        let of_positions = |pairs: Tensor| pairs.flatten(0, 1);
-        Self { cos: of_positions(pairs(cos.shallow_clone(), cos)), sin: of_positions(pairs(sin.neg(), sin)) }
+        Self { turns: Tensor::complex(&angles.cos(), &angles.sin()).flatten(0, 1) }
     }
 
     /// With `before` and `after` further positions that are not turned, such as those of registers.
     #[must_use]
     pub fn padded(&self, before: i64, after: i64) -> Self {
-        let pad = |x: &Tensor, value: f64| x.pad([0, 0, before, after], "constant", value);
-        Self { cos: pad(&self.cos, 1.0), sin: pad(&self.sin, 0.0) }
+        Self { turns: self.turns.pad([0, 0, before, after], "constant", 1.0) }
     }
 
     /// Turns queries or keys, in float32 whatever the precision.
     ///
     /// # Shapes
-    /// `[B, heads, N, head_dim]` -> the same.
+    /// `[B, heads, N, head_dim]`, of which the numbers of a head are adjacent -> the same.
     #[must_use]
     pub fn apply(&self, x: &Tensor) -> Tensor {
-        let other_of_pair = x.unflatten(-1, [-1, 2]).flip([-1]).flatten(-2, -1);
-        as_kind(&(x * &self.cos + other_of_pair * &self.sin), x.kind())
+        let pairs = as_kind(x, Kind::Float).unflatten(-1, [-1, 2]).view_as_complex();
+        as_kind(&(pairs * &self.turns).view_as_real().flatten(-2, -1), x.kind())
     }
 
     /// The same angles, with shared storage.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {
-        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
+        Self { turns: self.turns.shallow_clone() }
     }
 }
 
@@ -152,9 +147,8 @@ mod tests {
     fn frequencies(head_dim: i64, extension: Extension, times: i64) -> Vec<f64> {
         let grid = places(4 * times, 6);
         let rotation = Rotation::of_grid(&settings(head_dim, extension), &grid);
-        let second_row = |x: &Tensor| x.get(6).narrow(0, 0, head_dim / 2).unflatten(0, [-1, 2]).select(1, 1);
-        let angles = second_row(&rotation.sin).atan2(&second_row(&rotation.cos));
-        Vec::try_from(angles.to_kind(Kind::Double)).unwrap()
+        let second_row = rotation.turns.get(6).narrow(0, 0, head_dim / 4);
+        Vec::try_from(second_row.angle().to_kind(Kind::Double)).unwrap()
     }
 
     #[test]
@@ -185,7 +179,7 @@ mod tests {
             (frequencies(16, Extension::None, 2), frequencies(16, Extension::Interpolate, 2));
         assert!(plain.iter().zip(&halved).all(|(plain, halved)| (plain / halved - 2.0).abs() < 1e-5));
         let of = |extension| Rotation::of_grid(&settings(16, extension), &places(8, 6));
-        let columns = |rotation: Rotation| rotation.sin.narrow(1, 8, 8);
+        let columns = |rotation: Rotation| rotation.turns.imag().narrow(1, 4, 4);
         assert_eq!(columns(of(Extension::Interpolate)), columns(of(Extension::None)));
         assert_eq!(columns(of(Extension::Ntk)), columns(of(Extension::None)));
     }

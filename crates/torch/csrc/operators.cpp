@@ -37,6 +37,8 @@ Nearest nearest_in_floats(const at::Tensor& vectors, const at::Tensor& weights, 
 
 TORCH_LIBRARY(pixtok, m) {
   m.def("norm_silu(Tensor x, Tensor weight, Tensor bias, int groups, float eps, int instructions) -> Tensor");
+  m.def("rms_norm(Tensor x, Tensor weight, float eps, int instructions) -> Tensor");
+  m.def("gated_silu(Tensor gate, Tensor up, int instructions) -> Tensor");
   m.def("upsample_conv(Tensor x, Tensor weight, Tensor? bias, int factor) -> Tensor");
   m.def("nearest(Tensor vectors, Tensor weights, Tensor bias, int table_bytes, int instructions)"
         " -> (Tensor least, Tensor chosen)");
@@ -44,7 +46,7 @@ TORCH_LIBRARY(pixtok, m) {
 
 // The registrations follow the order of the dispatcher: autocast, tracing, gradients, device.
 
-// The two layers are not registered here, so they are passed on unchanged: libtorch's operations
+// The layers are not registered here, so they are passed on unchanged: libtorch's operations
 // cast by themselves, and our kernels compute in the input's own type.
 TORCH_LIBRARY_IMPL(pixtok, AutocastCPU, m) { m.impl("nearest", nearest_in_floats); }
 TORCH_LIBRARY_IMPL(pixtok, AutocastCUDA, m) { m.impl("nearest", nearest_in_floats); }
@@ -52,23 +54,29 @@ TORCH_LIBRARY_IMPL(pixtok, AutocastCUDA, m) { m.impl("nearest", nearest_in_float
 // A trace must hold only libtorch's operations: a program without pixtok could not load any other.
 TORCH_LIBRARY_IMPL(pixtok, Tracer, m) {
   m.impl("norm_silu", norm_silu_plain);
+  m.impl("rms_norm", rms_norm_plain);
+  m.impl("gated_silu", gated_silu_plain);
   m.impl("upsample_conv", upsample_conv_plain);
   m.impl("nearest", nearest_in_one_table);
 }
 
 TORCH_LIBRARY_IMPL(pixtok, AutogradCPU, m) {
   m.impl("norm_silu", norm_silu_trained);
+  m.impl("rms_norm", rms_norm_trained);
+  m.impl("gated_silu", gated_silu_trained);
   m.impl("upsample_conv", upsample_conv_trained);
 }
 TORCH_LIBRARY_IMPL(pixtok, Autograd, m) { m.impl("nearest", nearest_without_gradient); }
 
 TORCH_LIBRARY_IMPL(pixtok, CPU, m) { m.impl("nearest", nearest_on_cpu); }
 
-// All other cases, CUDA included: libtorch's own operations. For the two layers, libtorch knows the
+// All other cases, CUDA included: libtorch's own operations. For the layers, libtorch knows the
 // derivatives.
 TORCH_LIBRARY_IMPL(pixtok, CompositeExplicitAutograd, m) { m.impl("nearest", nearest_by_products); }
 TORCH_LIBRARY_IMPL(pixtok, CompositeImplicitAutograd, m) {
   m.impl("norm_silu", norm_silu_plain);
+  m.impl("rms_norm", rms_norm_plain);
+  m.impl("gated_silu", gated_silu_plain);
   m.impl("upsample_conv", upsample_conv_plain);
 }
 
@@ -78,6 +86,20 @@ char* px_norm_silu(at::Tensor* x, at::Tensor* weight, at::Tensor* bias, int64_t 
   return caught([&] {
     static const auto op = find("pixtok::norm_silu", norm_silu_plain);
     *y = new at::Tensor(op.call(*x, *weight, *bias, groups, eps, instructions));
+  });
+}
+
+char* px_rms_norm(at::Tensor* x, at::Tensor* weight, double eps, int instructions, at::Tensor** y) {
+  return caught([&] {
+    static const auto op = find("pixtok::rms_norm", rms_norm_plain);
+    *y = new at::Tensor(op.call(*x, *weight, eps, instructions));
+  });
+}
+
+char* px_gated_silu(at::Tensor* gate, at::Tensor* up, int instructions, at::Tensor** y) {
+  return caught([&] {
+    static const auto op = find("pixtok::gated_silu", gated_silu_plain);
+    *y = new at::Tensor(op.call(*gate, *up, instructions));
   });
 }
 

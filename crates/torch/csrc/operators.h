@@ -18,6 +18,14 @@ at::Tensor norm_silu_plain(const at::Tensor& x, const at::Tensor& weight, const 
 at::Tensor norm_silu_trained(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                              int64_t groups, double eps, int64_t instructions);
 
+// rms_norm(x) over the last axis. weight is [width].
+at::Tensor rms_norm_plain(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t instructions);
+at::Tensor rms_norm_trained(const at::Tensor& x, const at::Tensor& weight, double eps, int64_t instructions);
+
+// silu(gate) * up, of one shape.
+at::Tensor gated_silu_plain(const at::Tensor& gate, const at::Tensor& up, int64_t instructions);
+at::Tensor gated_silu_trained(const at::Tensor& gate, const at::Tensor& up, int64_t instructions);
+
 // conv2d(upsample_nearest(x, factor), weight, bias, padding 1). weight is [O, C, 3, 3], bias [O].
 at::Tensor upsample_conv_plain(const at::Tensor& x, const at::Tensor& weight,
                                const std::optional<at::Tensor>& bias, int64_t factor);

@@ -4,14 +4,16 @@ use std::ffi::CString;
 
 use tch::Device;
 
-use super::fuses_norm_silu;
 use super::shim::{check, px_kernels};
+use super::{fuses_gated_silu, fuses_norm_silu};
 
 const LAYERS: [&str; 3] = ["AutogradCPU", "CompositeImplicitAutograd", "Tracer"];
 
 /// Dispatch keys for which each operator has its own kernel.
-const OPERATORS: [(&str, &[&str]); 3] = [
+const OPERATORS: [(&str, &[&str]); 5] = [
     ("pixtok::norm_silu", &LAYERS),
+    ("pixtok::rms_norm", &LAYERS),
+    ("pixtok::gated_silu", &LAYERS),
     ("pixtok::upsample_conv", &LAYERS),
     ("pixtok::nearest", &["AutocastCPU", "AutocastCUDA", "CPU", "CompositeExplicitAutograd", "Tracer"]),
 ];
@@ -42,5 +44,6 @@ fn each_operator_is_registered_for_every_device_and_state() {
 fn what_is_said_to_be_fused_has_a_kernel_with_its_derivative() {
     for (device, key) in [(Device::Cpu, "AutogradCPU"), (Device::Cuda(0), "AutogradCUDA")] {
         assert_eq!(fuses_norm_silu(device), kernels("pixtok::norm_silu", key).0, "{device:?}");
+        assert_eq!(fuses_gated_silu(device), kernels("pixtok::gated_silu", key).0, "{device:?}");
     }
 }

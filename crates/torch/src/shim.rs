@@ -73,6 +73,19 @@ unsafe extern "C" {
         instructions: c_int,
         y: *mut *mut C_tensor,
     ) -> *mut c_char;
+    pub(super) fn px_rms_norm(
+        x: *const C_tensor,
+        weight: *const C_tensor,
+        eps: f64,
+        instructions: c_int,
+        y: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    pub(super) fn px_gated_silu(
+        gate: *const C_tensor,
+        up: *const C_tensor,
+        instructions: c_int,
+        y: *mut *mut C_tensor,
+    ) -> *mut c_char;
     pub(super) fn px_upsample_conv(
         x: *const C_tensor,
         weight: *const C_tensor,
