@@ -23,6 +23,7 @@ use std::fmt::Debug;
 use tch::{Device, Kind, Tensor};
 
 pub use footprint::{Count, Footprint};
+pub use grid::nearest_multiples;
 pub use kind::{Config, written};
 pub use pair::comparable;
 pub use pixtok_images::data::ImageSize;

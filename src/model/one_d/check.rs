@@ -2,6 +2,7 @@
 
 use super::config::{Config, Layout, PixelDecoder, Positions};
 use crate::layers::Extension;
+use crate::model::grid::{check_image_size_by, patches_of};
 use crate::model::transformer::{check_range, check_rope_base};
 use crate::model::{ImageSize, ModelError};
 
@@ -96,16 +97,8 @@ fn legacy(config: &Config, decoder: &PixelDecoder) -> Result<(), ModelError> {
 /// Checks that patches cover the image, and that they are not fewer than the tokens.
 fn tokens(config: &Config, image: ImageSize) -> Result<(), ModelError> {
     let Config { patch, latent_tokens, .. } = *config;
-    let sides = [image.height, image.width].map(i64::from);
-    if let Some(side) = sides.into_iter().find(|side| *side < patch || side % patch != 0) {
-        let below = side / patch * patch;
-        let nearest = if below > 0 { format!("{below} or {}", below + patch) } else { patch.to_string() };
-        return fail(format!(
-            "data.image_size {side} is no multiple of the side of a patch, model.patch = {patch}; the nearest that \
-             are: {nearest}"
-        ));
-    }
-    let patches = sides[0] / patch * (sides[1] / patch);
+    check_image_size_by(image, patch, &format!("the side of a patch, model.patch = {patch}"))?;
+    let patches = patches_of(image, patch).positions() as i64;
     if latent_tokens > patches {
         let ImageSize { height, width } = image;
         return fail(format!(

@@ -6,6 +6,7 @@ use super::config::Layout;
 use super::plan::Plan;
 use super::transformer::{Transformer, vectors};
 use crate::layers::{Conv2d, Linear, padded_conv};
+use crate::model::grid::check_sides;
 use crate::model::transformer::beside_latent;
 use crate::model::{self, ImageSize, ModelError, TokenShape};
 use crate::quantizer::Mode;
@@ -55,15 +56,9 @@ impl model::Encoder for Encoder {
                 only.height, only.width
             )));
         }
-        let covered = |pixels: u32| pixels > 0 && i64::from(pixels) % self.patch == 0;
-        if covered(height) && covered(width) {
-            return Ok(TokenShape::Sequence { n: self.tokens as u32 });
-        }
-        Err(ModelError::Network(format!(
-            "images of {height}×{width} pixels are no multiples of the model's patches of {patch}×{patch}; choose a \
-             data.image_size that is",
-            patch = self.patch
-        )))
+        let patch = self.patch;
+        check_sides(image, patch, &format!("the model's patches of {patch}×{patch}"))?;
+        Ok(TokenShape::Sequence { n: self.tokens as u32 })
     }
 
     fn only_size(&self) -> Option<ImageSize> {

@@ -122,6 +122,7 @@ fn only_turned_patches_allow_other_sizes() {
     assert_eq!((out.latents.size(), out.recon.size()), (vec![2, 6, 4], vec![2, 3, 24, 36]));
     let words = tokenizer.shape(size((24, 30))).unwrap_err().to_string();
     assert!(words.contains("24×30 pixels") && words.contains("patches of 4×4"), "{words}");
+    assert!(words.ends_with("the nearest to 30 that are: 28 or 32"), "{words}");
 }
 
 #[test]

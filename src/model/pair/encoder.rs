@@ -2,6 +2,7 @@
 
 use tch::{Device, Tensor};
 
+use crate::model::grid::check_sides;
 use crate::model::{self, ImageSize, ModelError, TokenShape};
 use crate::quantizer::Mode;
 
@@ -33,12 +34,7 @@ impl model::Encoder for Encoder {
             )));
         }
         let multiple = self.side_multiple;
-        if [height, width].into_iter().any(|side| i64::from(side) % multiple != 0) {
-            return Err(ModelError::Network(format!(
-                "images of {height}×{width} pixels are no multiples of {multiple}, which encoder and decoder \
-                 together need"
-            )));
-        }
+        check_sides(image, multiple, &format!("{multiple}, which encoder and decoder together need"))?;
         Ok(shape)
     }
 

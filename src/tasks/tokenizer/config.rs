@@ -110,15 +110,10 @@ impl Config {
         for size in sizes {
             let fail = |reason: String| ResolveError::Other(format!("data.buckets has {size}: {reason}"));
             for side in [size.height, size.width].map(i64::from) {
-                let below = side / multiple * multiple;
-                if below == 0 || below != side {
-                    let nearest = if below > 0 {
-                        format!("{below} or {}", below + multiple)
-                    } else {
-                        multiple.to_string()
-                    };
+                if side < multiple || side % multiple != 0 {
                     return Err(fail(format!(
-                        "{side} is no multiple of {multiple}, as the model needs; the nearest that are: {nearest}"
+                        "{side} is no multiple of {multiple}, as the model needs; the nearest that are: {}",
+                        model::nearest_multiples(side, multiple)
                     )));
                 }
             }
