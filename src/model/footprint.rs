@@ -18,16 +18,6 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Of a network with one half of this network and one of `other`, whose halves keep about the
-    /// same each.
-    #[must_use]
-    pub fn half_with(self, other: Self) -> Self {
-        Self {
-            saved_per_image: (self.saved_per_image + other.saved_per_image) / 2,
-            saved_in_float_per_image: (self.saved_in_float_per_image + other.saved_in_float_per_image) / 2,
-        }
-    }
-
     /// The bytes of a micro-batch of `images`, with `bytes_per_number` in the training's precision.
     #[must_use]
     pub fn activation_bytes(&self, images: i64, bytes_per_number: i64) -> i64 {
@@ -35,8 +25,37 @@ impl Footprint {
     }
 }
 
-/// What the layers so far keep for each image.
-#[derive(Debug, Default)]
+/// What the two halves of a network keep for each image.
+#[derive(Debug, Clone, Copy)]
+pub struct Halves {
+    /// Of the encoder.
+    pub encoder: Count,
+    /// Of the decoder.
+    pub decoder: Count,
+}
+
+impl Halves {
+    /// Of no layer yet. `recomputed`: whether the backward pass computes blocks again.
+    #[must_use]
+    pub fn new(recomputed: bool) -> Self {
+        Self { encoder: Count::new(recomputed), decoder: Count::new(recomputed) }
+    }
+
+    /// Of both together. Only one layer is at work at a time, and only one block is computed again.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        let Self { encoder, decoder } = self;
+        let again = encoder.in_turn.or_more(decoder.in_turn);
+        let saved = encoder.saved.and(decoder.saved).and(again);
+        Footprint {
+            saved_per_image: saved.halves + AT_WORK * encoder.largest.max(decoder.largest),
+            saved_in_float_per_image: saved.floats,
+        }
+    }
+}
+
+/// What the layers of a half so far keep for each image.
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Count {
     saved: Saved,
     /// The number of elements of the largest single activation.
@@ -68,20 +87,37 @@ impl Count {
     /// `count` blocks that keep `saved` for each of their `elements`.
     pub fn add_blocks(&mut self, count: i64, elements: i64, saved: Saved) {
         if self.recomputed {
-            self.in_turn = self.in_turn.or_more(saved.times(elements));
+            self.add_again(elements, saved);
             self.add(elements, Saved::INPUT.times(count));
         } else {
             self.add(elements, saved.times(count));
         }
     }
 
-    /// All parts so far.
-    #[must_use]
-    pub fn footprint(&self) -> Footprint {
-        let saved = self.saved.and(self.in_turn);
-        Footprint {
-            saved_per_image: saved.halves + AT_WORK * self.largest,
-            saved_in_float_per_image: saved.floats,
-        }
+    /// A block that keeps `saved` for each of its `elements` while it is computed again.
+    pub fn add_again(&mut self, elements: i64, saved: Saved) {
+        self.in_turn = self.in_turn.or_more(saved.times(elements));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_at_work_in_turn_counts_once() {
+        let half = |recomputed, elements| {
+            let mut count = Count::new(recomputed);
+            count.add(elements, Saved { halves: 2, floats: 1 });
+            count.add_blocks(3, elements, Saved { halves: 5, floats: 0 });
+            count
+        };
+        let of = |recomputed, encoder, decoder| {
+            Halves { encoder: half(recomputed, encoder), decoder: half(recomputed, decoder) }.footprint()
+        };
+        let kept = Footprint { saved_per_image: 17 * 110 + AT_WORK * 100, saved_in_float_per_image: 110 };
+        assert_eq!((of(false, 10, 100), of(false, 100, 10)), (kept, kept));
+        let again = Footprint { saved_per_image: 5 * 110 + 5 * 100 + AT_WORK * 100, ..kept };
+        assert_eq!((of(true, 10, 100), of(true, 100, 10)), (again, again));
     }
 }

@@ -86,7 +86,9 @@ mod tests {
             assert_eq!(nearest_multiples(side, multiple), words);
         }
         let said = |height, width| {
-            grid_of(ImageSize { height, width }, 8).map_err(|error| error.to_string()).map(TokenShape::positions)
+            grid_of(ImageSize { height, width }, 8)
+                .map_err(|error| error.to_string())
+                .map(TokenShape::positions)
         };
         assert_eq!(said(16, 24), Ok(6));
         let words = said(16, 30).unwrap_err();

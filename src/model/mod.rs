@@ -22,7 +22,7 @@ use std::fmt::Debug;
 
 use tch::{Device, Kind, Tensor};
 
-pub use footprint::{Count, Footprint};
+pub use footprint::{Count, Footprint, Halves};
 pub use grid::nearest_multiples;
 pub use kind::{Config, written};
 pub use pair::comparable;
@@ -196,8 +196,13 @@ pub trait Plan: Debug {
     /// The same for the decoder.
     fn decoder(&self, scope: &Scope) -> Box<dyn Decoder>;
 
+    /// What each half keeps in a training step on `device`.
+    fn halves(&self, device: Device) -> Halves;
+
     /// What a training step keeps in memory on `device`.
-    fn footprint(&self, device: Device) -> Footprint;
+    fn footprint(&self, device: Device) -> Footprint {
+        self.halves(device).footprint()
+    }
 
     /// The network with every number worked out, for readers that do not know our rules for absent
     /// settings.

@@ -4,7 +4,7 @@ use tch::Device;
 
 use super::plan::Plan;
 use crate::layers::Saved;
-use crate::model::{Count, Footprint};
+use crate::model::Halves;
 
 /// Attention keeps the norm's input and output, query, key, value, and the result.
 fn by_attention(device: Device) -> Saved {
@@ -12,46 +12,48 @@ fn by_attention(device: Device) -> Saved {
 }
 
 /// Of the planned network on `device`.
-pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
+pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let (layer, attention) = (Saved::by_layer(device), by_attention(device));
     let block = layer.times(2);
-    let mut count = Count::new(plan.settings.checkpoint_blocks);
+    let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
     let patch = 1_i64 << plan.settings.haar_levels;
     let mut pixels = i64::from(plan.image.height) / patch * (i64::from(plan.image.width) / patch);
     for stage in &plan.stages {
         let elements = stage.channels * pixels;
-        count.add_blocks(stage.res_blocks, elements, block);
+        encoder.add_blocks(stage.res_blocks, elements, block);
         if stage.attention {
-            count.add_blocks(stage.res_blocks, elements, attention);
+            encoder.add_blocks(stage.res_blocks, elements, attention);
         }
         // The input of the convolution to the coarser resolution.
         if stage.stride > 1 {
-            count.add(elements, Saved::INPUT);
+            encoder.add(elements, Saved::INPUT);
         }
         pixels /= stage.stride * stage.stride;
     }
     if plan.mid_attention {
-        for channels in [plan.coarsest_channels(), plan.coarsest_decoder_channels()] {
-            count.add_blocks(2, channels * pixels, block);
-            count.add_blocks(1, channels * pixels, attention);
+        for (half, channels) in
+            [(&mut encoder, plan.coarsest_channels()), (&mut decoder, plan.coarsest_decoder_channels())]
+        {
+            half.add_blocks(2, channels * pixels, block);
+            half.add_blocks(1, channels * pixels, attention);
         }
     }
-    count.add(plan.coarsest_channels() * pixels, layer);
+    encoder.add(plan.coarsest_channels() * pixels, layer);
     let mut channels = plan.coarsest_decoder_channels();
     for (i, stage) in plan.stages.iter().enumerate().rev() {
         channels = stage.decoder_channels;
-        count.add_blocks(stage.decoder_res_blocks, channels * pixels, block);
+        decoder.add_blocks(stage.decoder_res_blocks, channels * pixels, block);
         if stage.attention {
-            count.add_blocks(stage.decoder_res_blocks, channels * pixels, attention);
+            decoder.add_blocks(stage.decoder_res_blocks, channels * pixels, attention);
         }
         if stage.up > 1 {
             pixels *= stage.up * stage.up;
             // The input of the convolution from the coarser resolution, about as wide as what
             // follows.
             let finer = i.checked_sub(1).map_or(channels, |finer| plan.stages[finer].decoder_channels);
-            count.add(finer * pixels, Saved::INPUT);
+            decoder.add(finer * pixels, Saved::INPUT);
         }
     }
-    count.add(channels * pixels, layer);
-    count.footprint()
+    decoder.add(channels * pixels, layer);
+    Halves { encoder, decoder }
 }

@@ -18,7 +18,7 @@ pub use haar::Haar;
 pub use per_stage::PerStage;
 pub use plan::{Config, Variant};
 
-use super::{Footprint, ModelError, Settings, TokenShape, TrainedSizes};
+use super::{Halves, ModelError, Settings, TokenShape, TrainedSizes};
 use crate::model;
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
@@ -111,7 +111,7 @@ impl model::Plan for Plan {
         Box::new(Decoder::new(scope, self))
     }
 
-    fn footprint(&self, device: Device) -> Footprint {
+    fn halves(&self, device: Device) -> Halves {
         footprint::of(self, device)
     }
 

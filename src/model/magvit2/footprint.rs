@@ -4,33 +4,35 @@ use tch::Device;
 
 use super::plan::Plan;
 use crate::layers::Saved;
-use crate::model::{Count, Footprint};
+use crate::model::Halves;
 
 /// Of the planned network on `device`.
-pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
+pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let layer = Saved::by_layer(device);
     let block = layer.times(2);
-    let both_halves = 2 * plan.settings.res_blocks;
-    let mut count = Count::new(plan.settings.checkpoint_blocks);
+    let blocks = plan.settings.res_blocks;
+    let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
     let mut pixels = i64::from(plan.image.height) * i64::from(plan.image.width);
-    count.add(plan.widths.first().map_or(0, |width| width * pixels), layer);
+    decoder.add(plan.widths.first().map_or(0, |width| width * pixels), layer);
     for (i, width) in plan.widths.iter().enumerate() {
         let elements = width * pixels;
-        count.add_blocks(both_halves, elements, block);
+        encoder.add_blocks(blocks, elements, block);
+        decoder.add_blocks(blocks, elements, block);
         // What comes up from the coarser stage has its width until the first block.
         let from_below = plan.widths.get(i + 1).unwrap_or(width) * pixels;
-        count.add(from_below, by_adaptive_norm(device));
+        decoder.add(from_below, by_adaptive_norm(device));
         if i + 1 < plan.widths.len() {
             // The inputs of the convolutions on the way down, and on the way up to this resolution.
-            count.add(elements, Saved::INPUT);
+            encoder.add(elements, Saved::INPUT);
             pixels /= 4;
-            count.add(plan.widths[i + 1] * pixels, Saved::INPUT);
+            decoder.add(plan.widths[i + 1] * pixels, Saved::INPUT);
         }
     }
     let coarsest = plan.coarsest_channels() * pixels;
-    count.add_blocks(both_halves, coarsest, block);
-    count.add(coarsest, layer);
-    count.footprint()
+    encoder.add_blocks(blocks, coarsest, block);
+    decoder.add_blocks(blocks, coarsest, block);
+    encoder.add(coarsest, layer);
+    Halves { encoder, decoder }
 }
 
 /// The input of the norm, and its result, whose product with the scale follows. On CUDA, autocast

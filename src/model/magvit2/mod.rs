@@ -14,7 +14,7 @@ use tch::Device;
 
 pub use plan::Config;
 
-use super::{Footprint, ModelError, Settings, TokenShape, TrainedSizes};
+use super::{Halves, ModelError, Settings, TokenShape, TrainedSizes};
 use crate::model;
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
@@ -72,7 +72,7 @@ impl model::Plan for Plan {
         Box::new(Decoder::new(scope, self))
     }
 
-    fn footprint(&self, device: Device) -> Footprint {
+    fn halves(&self, device: Device) -> Halves {
         footprint::of(self, device)
     }
 

@@ -6,20 +6,22 @@ use super::config::PixelDecoder;
 use super::plan::Plan;
 use crate::layers::Saved;
 use crate::model::transformer::Sizes;
-use crate::model::{Count, Footprint};
+use crate::model::{Count, Halves};
 
 /// Tokens before and after the blocks, in float32: the parts that are put together, their sum with
 /// positions, and what goes into the normalisations.
 const ENDS: i64 = 4;
-/// Pixels in float32: the input of the encoder, the patches of the decoder and its image.
-const IMAGES: i64 = 3;
+/// Pixels in float32: the patches of the decoder and its image.
+const DECODED: i64 = 2;
 
+/// The transformer with these sizes, of either half.
 fn add_transformer(count: &mut Count, plan: &Plan, sizes: Sizes, device: Device) {
     let positions = 1 + plan.patches() + plan.tokens();
     let stack = plan.stack(sizes);
-    let (kept, at_work) = stack.saved(plan.rotation(sizes).is_some(), device);
+    let (kept, again) = stack.saved(plan.rotation(sizes).is_some(), device);
     let ends = Saved { halves: 0, floats: ENDS * sizes.width };
-    count.add(positions, kept.and(at_work).and(ends));
+    count.add(positions, kept.and(ends));
+    count.add_again(positions, again);
     count.at_work(positions * stack.block.widest());
 }
 
@@ -45,15 +47,16 @@ fn add_pixel_decoder(count: &mut Count, plan: &Plan, settings: &PixelDecoder, de
 }
 
 /// Of the planned network on `device`.
-pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
-    let mut count = Count::default();
-    add_transformer(&mut count, plan, plan.encoder, device);
-    add_transformer(&mut count, plan, plan.decoder, device);
+pub(super) fn of(plan: &Plan, device: Device) -> Halves {
+    let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
+    add_transformer(&mut encoder, plan, plan.encoder, device);
+    add_transformer(&mut decoder, plan, plan.decoder, device);
     let image = plan.trained.image;
     let pixels = 3 * i64::from(image.height) * i64::from(image.width);
-    count.add(pixels, Saved { halves: 0, floats: IMAGES });
+    encoder.add(pixels, Saved { halves: 0, floats: 1 });
+    decoder.add(pixels, Saved { halves: 0, floats: DECODED });
     if let Some(settings) = &plan.pixel_decoder {
-        add_pixel_decoder(&mut count, plan, settings, device);
+        add_pixel_decoder(&mut decoder, plan, settings, device);
     }
-    count.footprint()
+    Halves { encoder, decoder }
 }

@@ -5,7 +5,7 @@ use tch::Device;
 
 use super::encoder::Encoder;
 use super::{Config, Half};
-use crate::model::{self, Footprint, ImageSize, ModelError, TokenShape, TrainedSizes};
+use crate::model::{self, Halves, ImageSize, ModelError, TokenShape, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
 
@@ -119,8 +119,9 @@ impl model::Plan for Plan {
         self.decoder.decoder(scope)
     }
 
-    fn footprint(&self, device: Device) -> Footprint {
-        self.encoder.footprint(device).half_with(self.decoder.footprint(device))
+    fn halves(&self, device: Device) -> Halves {
+        let (encoder, decoder) = (self.encoder.halves(device).encoder, self.decoder.halves(device).decoder);
+        Halves { encoder, decoder }
     }
 
     fn description(&self) -> Result<Value, ModelError> {

@@ -150,12 +150,24 @@ fn it_is_described_by_both() {
         );
         assert!(described[half]["stages"].is_array(), "{described}");
     }
-    // Half of what each network keeps.
-    let of = |half: &Half| half.settings().plan(&fsq(), SIZE.into()).unwrap().footprint(Device::Cpu);
-    let (first, second) = (of(&config.encoder), of(&config.decoder));
-    let expected = (first.saved_per_image + second.saved_per_image) / 2;
-    assert_eq!(plan.footprint(Device::Cpu).saved_per_image, expected);
     assert_eq!((plan.latent_channels(), plan.side_multiple()), (3, 4));
+}
+
+#[test]
+fn it_keeps_what_the_halves_that_are_used_keep() {
+    let footprint = |settings: &dyn Settings| {
+        settings.plan(&fsq(), SIZE.into()).unwrap().footprint(Device::Cpu).saved_per_image
+    };
+    let vit =
+        |decoder: &str| format!("kind = \"vit\"\npatch = 4\nwidth = 8\ndepth = 1\nheads = 1\n{decoder}");
+    let (small, large) = (vit(""), vit("decoder_width = 64\ndecoder_depth = 12"));
+    let kept = |encoder: &str, decoder: &str| footprint(&pair(encoder, decoder).unwrap());
+    // The decoder of the large one keeps nearly all that it keeps.
+    let whole = footprint(pair(&small, &large).unwrap().decoder.network().settings());
+    assert_eq!(kept(&small, &large), whole);
+    assert_eq!(kept(&small, &small), footprint(pair(&small, &small).unwrap().encoder.network().settings()));
+    let cnn = "channels = 8\nmultipliers = [1, 2, 2]";
+    assert!(10 * kept(cnn, &large) > 9 * whole && kept(cnn, &small) < whole / 4);
 }
 
 #[test]

@@ -4,26 +4,30 @@ use tch::Device;
 
 use super::plan::Plan;
 use crate::layers::Saved;
-use crate::model::{Count, Footprint};
+use crate::model::transformer::Sizes;
+use crate::model::{Count, Halves};
+
+/// The transformer with these sizes, of either half.
+fn add_transformer(count: &mut Count, plan: &Plan, sizes: Sizes, device: Device) {
+    let positions = plan.grid().positions() as i64 + plan.settings.registers;
+    let stack = plan.stack(sizes);
+    let (kept, again) = stack.saved(plan.rotation(sizes).is_some(), device);
+    // The vectors before the first block, and the sums before and after the last normalisation.
+    let ends = Saved { halves: sizes.width, floats: 2 * sizes.width };
+    count.add(positions, kept.and(ends));
+    count.add_again(positions, again);
+    count.at_work(positions * stack.block.widest());
+}
 
 /// Of the planned network on `device`.
-pub(super) fn of(plan: &Plan, device: Device) -> Footprint {
-    let patches = plan.grid().positions() as i64;
-    let positions = patches + plan.settings.registers;
-    let mut count = Count::default();
-    // Only one block at a time is computed again.
-    let mut again = Saved::default();
-    for sizes in [plan.encoder, plan.decoder] {
-        let stack = plan.stack(sizes);
-        let (kept, at_work) = stack.saved(plan.rotation(sizes).is_some(), device);
-        // The vectors before the first block, and the sums before and after the last normalisation.
-        let ends = Saved { halves: sizes.width, floats: 2 * sizes.width };
-        count.add(positions, kept.and(ends));
-        count.at_work(positions * stack.block.widest());
-        again = again.or_more(at_work);
-    }
-    count.add(positions, again);
-    // The image, and the decoder's pixels before and after they are put in order and convolved.
-    count.add(plan.patch_numbers() * patches, Saved { halves: 3, floats: 1 });
-    count.footprint()
+pub(super) fn of(plan: &Plan, device: Device) -> Halves {
+    let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
+    add_transformer(&mut encoder, plan, plan.encoder, device);
+    add_transformer(&mut decoder, plan, plan.decoder, device);
+    let pixels = plan.patch_numbers() * plan.grid().positions() as i64;
+    // The image.
+    encoder.add(pixels, Saved::INPUT);
+    // The pixels before and after they are put in order and convolved.
+    decoder.add(pixels, Saved { halves: 2, floats: 1 });
+    Halves { encoder, decoder }
 }

@@ -15,7 +15,7 @@ use tch::Device;
 
 pub use config::{Config, Positions, Size};
 
-use super::{Footprint, ImageSize, ModelError, Settings, TokenShape, TrainedSizes};
+use super::{Halves, ImageSize, ModelError, Settings, TokenShape, TrainedSizes};
 use crate::layers::Extension;
 use crate::model;
 use crate::quantizer::QuantizerConfig;
@@ -92,7 +92,7 @@ impl model::Plan for Plan {
         Box::new(Decoder::new(scope, self))
     }
 
-    fn footprint(&self, device: Device) -> Footprint {
+    fn halves(&self, device: Device) -> Halves {
         footprint::of(self, device)
     }
 
