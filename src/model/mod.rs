@@ -123,6 +123,11 @@ fn feature_map(z_q: &Tensor, shape: TokenShape, how: &Decode) -> Tensor {
     in_rows.permute([0, 3, 1, 2])
 }
 
+/// The first name of a key with dots between names: that of the table, for a key in one.
+fn first_name(key: &str) -> &str {
+    key.split('.').next().unwrap_or(key)
+}
+
 /// The settings of a network.
 pub trait Settings {
     /// The settings with fixed defaults of absent keys written out, so that a saved config states
@@ -140,7 +145,7 @@ pub trait Settings {
     }
 
     /// The components whose weights depend on the setting with this key. Dots separate the names
-    /// of tables within the network's.
+    /// of tables within the network's, so `pixel_decoder.codes` is a key like any other.
     fn components_of(&self, _key: &str) -> &'static [Component] {
         &[Component::Encoder, Component::Decoder]
     }
@@ -215,6 +220,24 @@ pub trait Plan: Debug {
 /// Converts `[B, 3, H, W]` bytes to float32 in [−1, 1].
 pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
     bytes.to_kind(Kind::Float) / 127.5 - 1.0
+}
+
+/// All keys of a network's settings, as a comparison of two configs has them: those in tables with
+/// dots.
+#[cfg(test)]
+fn dotted_keys(settings: &impl serde::Serialize) -> Vec<String> {
+    fn add(keys: &mut Vec<String>, above: &str, table: &toml::Table) {
+        for (name, value) in table {
+            match value {
+                toml::Value::Table(inner) => add(keys, &format!("{above}{name}."), inner),
+                _ => keys.push(format!("{above}{name}")),
+            }
+        }
+    }
+    let mut keys = vec![];
+    add(&mut keys, "", &toml::Table::try_from(settings).unwrap_or_default());
+    keys.sort_unstable();
+    keys
 }
 
 /// The image size of `[B, 3, H, W]`.

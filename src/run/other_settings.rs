@@ -163,6 +163,37 @@ mod tests {
     }
 
     #[test]
+    fn a_frozen_encoder_takes_any_decoder_of_its_network() {
+        let of = |keys: &str| format!("{FSQ}[model]\nkind = \"one-d\"\n{keys}\n");
+        let kept = [Component::Encoder, Component::Quantizer];
+        let [plain, some, more] =
+            ["", "tail_drop.keep_full = 0.5", "tail_drop.keep_full = 0.8"].map(of);
+        for (earlier, now) in [(&plain, &some), (&some, &more), (&some, &plain)] {
+            assert_eq!(said(earlier, now, &Component::TOKENIZER), None, "{now}");
+        }
+        let legacy = |codes: u32| of(&format!("layout = \"legacy\"\npixel_decoder.codes = {codes}"));
+        assert_eq!(said(&legacy(1024), &legacy(512), &kept), None);
+        let words = "model.pixel_decoder.codes: 1024 there, 512 here";
+        assert_eq!(said(&legacy(1024), &legacy(512), &Component::TOKENIZER).as_deref(), Some(words));
+        // The same in a pair, and of the half that is used only.
+        let pair = |codes: u32| {
+            let half = format!("kind = \"one-d\"\nlayout = \"legacy\"\npixel_decoder.codes = {codes}");
+            format!("{FSQ}[model]\nkind = \"pair\"\n[model.encoder]\n{half}\n[model.decoder]\n{half}\n")
+        };
+        assert_eq!(said(&pair(1024), &pair(512), &kept), None);
+        let words = "model.decoder.pixel_decoder.codes: 1024 there, 512 here";
+        assert_eq!(said(&pair(1024), &pair(512), &Component::TOKENIZER).as_deref(), Some(words));
+        // What is done at other sizes shapes no weight.
+        for kind in ["one-d", "vit"] {
+            let of = |extension: &str| {
+                let keys = format!("kind = \"{kind}\"\npositions = \"rope\"\nextension = \"{extension}\"");
+                format!("{FSQ}[model]\n{keys}\n")
+            };
+            assert_eq!(said(&of("none"), &of("ntk"), &Component::TOKENIZER), None, "{kind}");
+        }
+    }
+
+    #[test]
     fn settings_are_of_the_parts_that_they_shape() {
         let config: Config = toml::from_str(FSQ).unwrap();
         let is_of = |dotted: &str, part| is_of(&config, &KeyPath::from(dotted.to_owned()), &[part]);

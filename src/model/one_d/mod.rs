@@ -17,7 +17,7 @@ use tch::Device;
 pub use config::{Config, Layout, PixelDecoder, Positions, Size};
 
 use super::tail_drop::TailDrop;
-use super::{Halves, ImageSize, ModelError, Settings, TokenShape, TrainedSizes};
+use super::{Halves, ImageSize, ModelError, Settings, TokenShape, TrainedSizes, first_name};
 use crate::layers::Extension;
 use crate::model;
 use crate::quantizer::QuantizerConfig;
@@ -37,10 +37,12 @@ impl Settings for Config {
     }
 
     fn components_of(&self, key: &str) -> &'static [Component] {
-        match key {
-            "decoder_size" | "decoder_width" | "decoder_depth" | "decoder_heads" | "pixel_decoder"
-            | "tail_drop" => &[Component::Decoder],
-            "checkpoint_blocks" => &[],
+        match first_name(key) {
+            "decoder_size" | "decoder_width" | "decoder_depth" | "decoder_heads" | "pixel_decoder" => {
+                &[Component::Decoder]
+            }
+            // The weights mean the same with and without these.
+            "extension" | "tail_drop" | "checkpoint_blocks" => &[],
             _ => &[Component::Encoder, Component::Decoder],
         }
     }

@@ -264,12 +264,22 @@ fn settings_of_the_decoder_alone_are_keys_of_the_config() {
         tail_drop: Some(TailDrop { keep_full: 0.5 }),
         ..legacy()
     };
-    let keys = toml::Table::try_from(&config).unwrap();
+    let keys = model::dotted_keys(&config);
     let of = |parts: &[Component]| -> Vec<&str> {
-        keys.keys().filter(|key| config.components_of(key) == parts).map(String::as_str).collect()
+        keys.iter().filter(|key| config.components_of(key) == parts).map(String::as_str).collect()
     };
-    let decoder =
-        ["decoder_depth", "decoder_heads", "decoder_size", "decoder_width", "pixel_decoder", "tail_drop"];
+    let decoder = [
+        "decoder_depth",
+        "decoder_heads",
+        "decoder_size",
+        "decoder_width",
+        "pixel_decoder.channels",
+        "pixel_decoder.code_dim",
+        "pixel_decoder.codes",
+        "pixel_decoder.multipliers",
+        "pixel_decoder.norm_groups",
+        "pixel_decoder.res_blocks",
+    ];
     assert_eq!(of(&[Component::Decoder]), decoder);
-    assert_eq!(of(&[]), ["checkpoint_blocks"]);
+    assert_eq!(of(&[]), ["checkpoint_blocks", "extension", "tail_drop.keep_full"]);
 }

@@ -15,7 +15,7 @@ use tch::Device;
 
 pub use config::{Config, Positions, Size};
 
-use super::{Halves, ImageSize, ModelError, Settings, TokenShape, TrainedSizes};
+use super::{Halves, ImageSize, ModelError, Settings, TokenShape, TrainedSizes, first_name};
 use crate::layers::Extension;
 use crate::model;
 use crate::quantizer::QuantizerConfig;
@@ -35,7 +35,7 @@ impl Settings for Config {
     }
 
     fn components_of(&self, key: &str) -> &'static [Component] {
-        match key {
+        match first_name(key) {
             "decoder_size" | "decoder_width" | "decoder_depth" | "decoder_heads" | "head_conv" => {
                 &[Component::Decoder]
             }

@@ -371,12 +371,9 @@ fn absent_and_written_out_settings_are_one_network() {
 fn settings_of_the_decoder_alone_are_keys_of_the_config() {
     let decoder_size = Some(Size::B);
     let config = Config { decoder_size, decoder_heads: Some(2), ..full() };
-    let table = toml::Table::try_from(&config).unwrap();
-    let of = |parts: &[Component]| {
-        let mut keys: Vec<&str> =
-            table.keys().map(String::as_str).filter(|key| config.components_of(key) == parts).collect();
-        keys.sort_unstable();
-        keys
+    let keys = model::dotted_keys(&config);
+    let of = |parts: &[Component]| -> Vec<&str> {
+        keys.iter().filter(|key| config.components_of(key) == parts).map(String::as_str).collect()
     };
     let decoder = ["decoder_depth", "decoder_heads", "decoder_size", "decoder_width", "head_conv"];
     assert_eq!(of(&[Component::Decoder]), decoder);
