@@ -192,6 +192,11 @@ pub trait Plan: Debug {
         None
     }
 
+    /// The fewest tokens of an image that the decoder can decode.
+    fn fewest_tokens(&self) -> usize {
+        1
+    }
+
     /// C, numbers in a position's latent.
     fn latent_channels(&self) -> i64;
 

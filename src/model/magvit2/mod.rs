@@ -21,7 +21,7 @@ use crate::variables::{Component, Scope};
 use decoder::Decoder;
 use description::Description;
 use encoder::Encoder;
-use plan::Plan;
+use plan::{FEWEST_TOKENS, Plan};
 
 impl Settings for Config {
     fn resolved(&self) -> model::Config {
@@ -58,6 +58,10 @@ impl model::Plan for Plan {
 
     fn side_multiple(&self) -> i64 {
         self.downsample()
+    }
+
+    fn fewest_tokens(&self) -> usize {
+        FEWEST_TOKENS
     }
 
     fn latent_channels(&self) -> i64 {

@@ -10,6 +10,9 @@ use crate::quantizer::QuantizerConfig;
 /// The most stages; their downsampling by 2^31 is more than any image has pixels.
 const MOST_STAGES: usize = 32;
 
+/// The decoder needs the deviation over the tokens of an image, which one has not.
+pub(super) const FEWEST_TOKENS: usize = 2;
+
 /// Settings of encoder and decoder. The defaults are those of Open-MAGVIT2 at f16.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -97,7 +100,7 @@ fn downsample(stages: usize) -> i64 {
 /// When they do not cover it, or when it is only one.
 pub(super) fn shape(image: ImageSize, downsample: i64) -> Result<TokenShape, ModelError> {
     let shape = grid_of(image, downsample)?;
-    if shape.positions() == 1 {
+    if shape.positions() < FEWEST_TOKENS {
         return Err(ModelError::Network(format!(
             "an image of {}×{} pixels has one token here, and the decoder of model.kind magvit2 needs the deviation over \
              at least two; choose a data.image_size with a side over {downsample}",

@@ -10,16 +10,23 @@ use crate::quantizer::Mode;
 #[derive(Debug)]
 pub(super) struct Encoder {
     own: Box<dyn model::Encoder>,
+    taken: Taken,
+}
+
+/// The images that both halves take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Taken {
     /// What sides have to be multiples of for both.
-    side_multiple: i64,
+    pub side_multiple: i64,
     /// The only size that one of both takes.
-    only_size: Option<ImageSize>,
+    pub only_size: Option<ImageSize>,
+    /// The fewest tokens of an image that the decoder can decode.
+    pub fewest_tokens: usize,
 }
 
 impl Encoder {
-    pub fn new(own: Box<dyn model::Encoder>, side_multiple: i64, only_size: Option<ImageSize>) -> Self {
-        let only_size = own.only_size().or(only_size);
-        Self { own, side_multiple, only_size }
+    pub fn new(own: Box<dyn model::Encoder>, taken: Taken) -> Self {
+        Self { own, taken }
     }
 }
 
@@ -27,23 +34,30 @@ impl model::Encoder for Encoder {
     fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
         let shape = self.own.shape(image)?;
         let ImageSize { height, width } = image;
-        if let Some(only) = self.only_size.filter(|only| *only != image) {
+        if let Some(only) = self.taken.only_size.filter(|only| *only != image) {
             return Err(ModelError::Network(format!(
                 "images are of {height}×{width} pixels, and encoder and decoder together take {}×{} alone",
                 only.height, only.width
             )));
         }
-        let multiple = self.side_multiple;
+        let multiple = self.taken.side_multiple;
         check_sides(image, multiple, &format!("{multiple}, which encoder and decoder together need"))?;
+        let (tokens, fewest) = (shape.positions(), self.taken.fewest_tokens);
+        if tokens < fewest {
+            return Err(ModelError::Network(format!(
+                "an image of {height}×{width} pixels has {tokens} token here, and model.decoder needs at least \
+                 {fewest} of an image; choose larger images"
+            )));
+        }
         Ok(shape)
     }
 
     fn side_multiple(&self) -> i64 {
-        self.side_multiple
+        self.taken.side_multiple
     }
 
     fn only_size(&self) -> Option<ImageSize> {
-        self.only_size
+        self.taken.only_size
     }
 
     fn device(&self) -> Device {

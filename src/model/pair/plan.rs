@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tch::Device;
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, Taken};
 use super::{Config, Half};
 use crate::model::{self, Halves, ImageSize, ModelError, TokenShape, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
@@ -107,12 +107,21 @@ impl model::Plan for Plan {
         self.encoder.only_size().or_else(|| self.decoder.only_size())
     }
 
+    fn fewest_tokens(&self) -> usize {
+        self.encoder.fewest_tokens().max(self.decoder.fewest_tokens())
+    }
+
     fn latent_channels(&self) -> i64 {
         self.encoder.latent_channels()
     }
 
     fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
-        Box::new(Encoder::new(self.encoder.encoder(scope), self.side_multiple(), self.only_size()))
+        let taken = Taken {
+            side_multiple: self.side_multiple(),
+            only_size: self.only_size(),
+            fewest_tokens: self.fewest_tokens(),
+        };
+        Box::new(Encoder::new(self.encoder.encoder(scope), taken))
     }
 
     fn decoder(&self, scope: &Scope) -> Box<dyn model::Decoder> {

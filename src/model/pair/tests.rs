@@ -199,21 +199,17 @@ fn networks_are_compared_as_pairs_where_one_is_a_pair() {
     assert_eq!((left, right), (model::Config::Pair(halves), both));
 }
 
-/// An encoder of one size, with tokens of 4×4 pixels.
+/// An encoder with tokens of 4×4 pixels.
 #[derive(Debug)]
-struct OfOneSize(Option<ImageSize>);
+struct Pieces;
 
-impl Encoder for OfOneSize {
+impl Encoder for Pieces {
     fn shape(&self, image: ImageSize) -> Result<TokenShape, ModelError> {
         Ok(TokenShape::Grid { h: image.height / 4, w: image.width / 4 })
     }
 
     fn side_multiple(&self) -> i64 {
         4
-    }
-
-    fn only_size(&self) -> Option<ImageSize> {
-        self.0
     }
 
     fn device(&self) -> Device {
@@ -229,16 +225,39 @@ impl Encoder for OfOneSize {
 fn sizes_are_those_that_both_halves_take() {
     let at = |height, width| ImageSize { height, width };
     let said = |encoder: &encoder::Encoder, size| encoder.shape(size).unwrap_err().to_string();
-    let free = encoder::Encoder::new(Box::new(OfOneSize(None)), 12, None);
+    let of = |side_multiple, only_size| {
+        let taken = encoder::Taken { side_multiple, only_size, fewest_tokens: 2 };
+        encoder::Encoder::new(Box::new(Pieces), taken)
+    };
+    let free = of(12, None);
     assert_eq!((free.side_multiple(), free.only_size()), (12, None));
     assert_eq!(free.shape(at(24, 36)).unwrap(), TokenShape::Grid { h: 6, w: 9 });
     let words = said(&free, at(24, 32));
     assert!(words.starts_with("images of 24×32 pixels are no multiples of 12, which encoder and"), "{words}");
     assert!(words.ends_with("the nearest to 32 that are: 24 or 36"), "{words}");
-    for (own, other) in [(Some(SIZE), None), (None, Some(SIZE))] {
-        let bound = encoder::Encoder::new(Box::new(OfOneSize(own)), 4, other);
-        assert_eq!(bound.only_size(), Some(SIZE));
-        assert_eq!(bound.shape(SIZE).unwrap(), TokenShape::Grid { h: 5, w: 7 });
-        assert!(said(&bound, at(24, 32)).contains("encoder and decoder together take 20×28 alone"));
+    let bound = of(4, Some(SIZE));
+    assert_eq!(bound.only_size(), Some(SIZE));
+    assert_eq!(bound.shape(SIZE).unwrap(), TokenShape::Grid { h: 5, w: 7 });
+    assert!(said(&bound, at(24, 32)).contains("encoder and decoder together take 20×28 alone"));
+    let words = said(&of(4, None), at(4, 4));
+    assert!(words.contains("4×4 pixels has 1 token here, and model.decoder needs at least 2"), "{words}");
+    assert_eq!(of(4, None).shape(at(4, 8)).unwrap(), TokenShape::Grid { h: 1, w: 2 });
+}
+
+/// The single size may be of either half, and the fewest tokens are the decoder's.
+#[test]
+fn the_decoder_has_a_say_in_the_images() {
+    let cnn = "channels = 8\nmultipliers = [1, 2, 2]";
+    let learned = "kind = \"vit\"\npatch = 4\nwidth = 8\ndepth = 1\nheads = 1\npositions = \"learned\"";
+    for (encoder, decoder) in [(cnn, learned), (learned, cnn)] {
+        let config = pair(encoder, decoder).unwrap();
+        assert_eq!(config.plan(&fsq(), SIZE.into()).unwrap().only_size(), Some(SIZE));
+        assert_eq!(build(&config).1.only_size(), Some(SIZE));
     }
+    let magvit2 = "kind = \"magvit2\"\nchannels = 32\nmultipliers = [1, 1, 1]\nres_blocks = 1";
+    let (_store, both) = build(&pair(cnn, magvit2).unwrap());
+    let at = |height, width| ImageSize { height, width };
+    let words = both.shape(at(4, 4)).unwrap_err().to_string();
+    assert!(words.contains("has 1 token here, and model.decoder needs at least 2"), "{words}");
+    assert_eq!(both.shape(at(4, 8)).unwrap(), TokenShape::Grid { h: 1, w: 2 });
 }
