@@ -166,8 +166,7 @@ mod tests {
     fn a_frozen_encoder_takes_any_decoder_of_its_network() {
         let of = |keys: &str| format!("{FSQ}[model]\nkind = \"one-d\"\n{keys}\n");
         let kept = [Component::Encoder, Component::Quantizer];
-        let [plain, some, more] =
-            ["", "tail_drop.keep_full = 0.5", "tail_drop.keep_full = 0.8"].map(of);
+        let [plain, some, more] = ["", "tail_drop.keep_full = 0.5", "tail_drop.keep_full = 0.8"].map(of);
         for (earlier, now) in [(&plain, &some), (&some, &more), (&some, &plain)] {
             assert_eq!(said(earlier, now, &Component::TOKENIZER), None, "{now}");
         }
