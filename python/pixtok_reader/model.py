@@ -71,7 +71,7 @@ class Tokenizer(nn.Module):
         self.encoder = plan.encoder()
         self.quantizer = build_quantizer(quantizer, plan.latent_channels)
         self.decoder = plan.decoder()
-        if model.get("tail_drop"):
+        if plan.tail_drop:
             # What stands for the tokens behind a prefix.
             self.decoder.register_parameter("absent", nn.Parameter(torch.zeros(1, plan.latent_channels)))
         self.side_multiple, self.only_size, self.tokens = plan.side_multiple, plan.only_size, plan.tokens

@@ -1,11 +1,11 @@
-//! Images whose sides are multiples of a number of pixels, and tokens that lie in a grid, one for each
-//! square of pixels.
+//! Images whose sides are multiples of a number of pixels, and tokens that lie in a grid, one for
+//! each square of pixels.
 
 use super::{ImageSize, ModelError, TokenShape};
 use pixtok_tokens::Grid;
 
-/// The multiples of `multiple` that are nearest to a side that is none, in words: `28 or 32`. Below the
-/// first multiple it is that one.
+/// The multiples of `multiple` that are nearest to a side that is none, in words: `28 or 32`. Below
+/// the first multiple it is that one.
 ///
 /// `multiple` is over 0.
 #[must_use]
@@ -55,8 +55,8 @@ pub(super) fn patches_of(image: ImageSize, patch: i64) -> Grid {
     Grid { h: side(image.height), w: side(image.width) }
 }
 
-/// Checks `data.image_size` of a config: both sides are multiples of `multiple` pixels, a number that
-/// `what` says in words.
+/// Checks `data.image_size` of a config: both sides are multiples of `multiple` pixels, a number
+/// that `what` says in words.
 ///
 /// # Errors
 /// When one is not; the message names the nearest that are.

@@ -227,8 +227,8 @@ pub fn images_from_bytes(bytes: &Tensor) -> Tensor {
     bytes.to_kind(Kind::Float) / 127.5 - 1.0
 }
 
-/// All keys of a network's settings, as a comparison of two configs has them: those in tables with
-/// dots.
+/// All keys of a network's settings as a comparison of two configs has them, with dots for those in
+/// tables.
 #[cfg(test)]
 fn dotted_keys(settings: &impl serde::Serialize) -> Vec<String> {
     fn add(keys: &mut Vec<String>, above: &str, table: &toml::Table) {

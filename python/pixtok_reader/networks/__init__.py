@@ -22,6 +22,8 @@ class Network(Protocol):
     only_size: list[int] | None
     # N, where the tokens form a sequence.
     tokens: int | None
+    # Whether the decoder was trained on prefixes, and has a vector for absent tokens.
+    tail_drop: bool
 
     def encoder(self) -> nn.Module:
         """[B, 3, H, W] in [-1, 1] -> [B, C, h, w]."""

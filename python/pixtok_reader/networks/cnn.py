@@ -13,6 +13,7 @@ class Plan:
     """The widths and resolutions of the network."""
 
     only_size = tokens = None
+    tail_drop = False
 
     def __init__(self, model: dict, image_size: list[int], natural_width: int) -> None:
         self.haar_levels = model.get("haar_levels", 0)

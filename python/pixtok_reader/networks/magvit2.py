@@ -12,6 +12,7 @@ class Plan:
     """The widths of the network."""
 
     only_size = tokens = None
+    tail_drop = False
 
     def __init__(self, model: dict, image_size: list[int], natural_width: int) -> None:
         self.stem = model["channels"]

@@ -27,6 +27,7 @@ class Plan:
         self.latent_channels = model.get("latent_channels") or natural_width
         self.side_multiple = self.patch
         self.legacy = model["layout"] == "legacy"
+        self.tail_drop = model.get("tail_drop") is not None
         self.pixel_decoder = model.get("pixel_decoder")
         self.sizes = {
             half: [model[prefix + name] for name in ("width", "depth", "heads")]

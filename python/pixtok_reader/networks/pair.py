@@ -17,6 +17,7 @@ class Plan:
         self.latent_channels, self.tokens = encoding.latent_channels, encoding.tokens
         self.side_multiple = lcm(encoding.side_multiple, decoding.side_multiple)
         self.only_size = encoding.only_size or decoding.only_size
+        self.tail_drop = decoding.tail_drop
 
     def encoder(self) -> nn.Module:
         return self.encoding.encoder()

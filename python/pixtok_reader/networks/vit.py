@@ -15,6 +15,7 @@ class Plan:
     """The sizes of the network."""
 
     tokens = None
+    tail_drop = False
 
     def __init__(self, model: dict, image_size: list[int], natural_width: int) -> None:
         self.patch, self.registers = model["patch"], model["registers"]

@@ -123,9 +123,9 @@ impl Settings for Config {
         Some(model::Config::Pair(Self { encoder: Half::of(encoder?), decoder: Half::of(decoder?) }))
     }
 
-    /// Of the encoder's tokens.
+    /// The decoder's, which is trained on prefixes and has the vector of absent tokens.
     fn tail_drop(&self) -> Option<&TailDrop> {
-        self.encoder.settings().tail_drop()
+        self.decoder.settings().tail_drop()
     }
 
     fn draws_noise(&self) -> bool {

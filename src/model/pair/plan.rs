@@ -25,6 +25,13 @@ impl Plan {
         quantizer: &QuantizerConfig,
         trained: TrainedSizes,
     ) -> Result<Self, ModelError> {
+        if config.encoder.settings().tail_drop().is_some() {
+            return Err(ModelError::Network(
+                "model.encoder.tail_drop trains a decoder on prefixes, and the decoder is that of model.decoder; move \
+                 it to model.decoder.tail_drop"
+                    .into(),
+            ));
+        }
         let encoder = network(Component::Encoder, &config.encoder, quantizer, trained)?;
         let decoder = network(Component::Decoder, &config.decoder, quantizer, trained)?;
         let [made, taken] = [&encoder, &decoder].map(|plan| plan.shape());
@@ -69,12 +76,44 @@ fn network(
             "model.{half}.kind is pair; give the kind of a single network, whose {half} is used"
         )));
     }
-    settings.settings().plan(quantizer, trained).map_err(|error| match error {
+    let plan = settings.settings().plan(quantizer, trained).map_err(|error| match error {
         ModelError::Network(words) => {
             ModelError::Network(format!("model.{half}, as a model of its own: {words}"))
         }
         other @ ModelError::Quantizer(_) => other,
-    })
+    })?;
+    match unused_key(half, settings.network(), quantizer, trained) {
+        None => Ok(plan),
+        Some(key) => Err(ModelError::Network(format!(
+            "model.{half}.{key} is a setting of the other half of that network, and model.{half} is used for its \
+             {half} alone; leave it out"
+        ))),
+    }
+}
+
+/// The first key of a network that shapes only the half that is not used. A value that the network
+/// has without the key doesn't count, nor does one without which its settings don't fit each other.
+fn unused_key(
+    half: Component,
+    network: &model::Config,
+    quantizer: &QuantizerConfig,
+    trained: TrainedSizes,
+) -> Option<String> {
+    let Value::Object(keys) = serde_json::to_value(network).ok()? else { return None };
+    let resolved = network.settings().resolved();
+    let of_other_half = |key: &str| {
+        let parts = network.settings().components_of(key);
+        !parts.is_empty() && !parts.contains(&half)
+    };
+    let matters = |key: &str| {
+        let mut others = keys.clone();
+        others.remove(key);
+        let without: Option<model::Config> = serde_json::from_value(Value::Object(others)).ok();
+        without.is_some_and(|without| {
+            without.settings().resolved() != resolved && without.settings().plan(quantizer, trained).is_ok()
+        })
+    };
+    keys.keys().find(|key| of_other_half(key) && matters(key)).cloned()
 }
 
 /// The tokens of an image, in words.

@@ -110,6 +110,51 @@ fn a_pair_within_a_pair_is_refused() {
 }
 
 #[test]
+fn settings_of_a_half_that_is_not_used_are_refused() {
+    let said = |encoder: &str, decoder: &str| refusal(&pair(encoder, decoder).unwrap());
+    let cnn = "channels = 8\nmultipliers = [1, 2, 2]";
+    let words = said(&format!("{cnn}\ndecoder_res_blocks = 2"), cnn);
+    assert!(words.starts_with("model.encoder.decoder_res_blocks is a setting of the other half"), "{words}");
+    assert!(words.ends_with("used for its encoder alone; leave it out"), "{words}");
+    let vit = "kind = \"vit\"\npatch = 4\nwidth = 8\ndepth = 1\nheads = 1";
+    let words = said(&format!("{vit}\nhead_conv = true"), cnn);
+    assert!(words.starts_with("model.encoder.head_conv is"), "{words}");
+    let taken = |encoder: &str, decoder: &str| {
+        let config = pair(encoder, decoder).unwrap();
+        let model::Config::Pair(resolved) = config.resolved() else { panic!("another kind") };
+        for config in [config, resolved] {
+            config.plan(&fsq(), SIZE.into()).unwrap();
+        }
+    };
+    // Defaults, and what the other half needs of them, are no such settings.
+    taken(&format!("{vit}\nhead_conv = false"), &format!("{vit}\nhead_conv = true\ndecoder_depth = 2"));
+    let one_d = "kind = \"one-d\"\nwidth = 8\ndepth = 1\nheads = 1\nlatent_tokens = 5";
+    let pixels =
+        "{ codes = 8, code_dim = 4, channels = 8, multipliers = [1, 1, 1], res_blocks = 1, norm_groups = 4 }";
+    let legacy = format!("{one_d}\npatch = 4\nlayout = \"legacy\"\npixel_decoder = {pixels}");
+    taken(&legacy, &format!("{one_d}\npatch = 4"));
+}
+
+/// The vector of absent tokens is one of the decoder's weights.
+#[test]
+fn prefixes_are_a_matter_of_the_decoder() {
+    let one_d = "kind = \"one-d\"\nwidth = 8\ndepth = 1\nheads = 1\nlatent_tokens = 5\npatch = 4";
+    let dropping = format!("{one_d}\ntail_drop.keep_full = 0.5");
+    let words = refusal(&pair(&dropping, one_d).unwrap());
+    assert!(
+        words.starts_with("model.encoder.tail_drop") && words.ends_with("model.decoder.tail_drop"),
+        "{words}"
+    );
+    let config = pair(one_d, &dropping).unwrap();
+    assert_eq!(config.tail_drop().map(|drop| drop.keep_full), Some(0.5));
+    let (store, tokenizer) = build(&config);
+    assert_eq!(store.tensors()["decoder.absent"].size(), [1, 3]);
+    let indices = tokenizer.encode(&images()).unwrap();
+    assert_eq!(tokenizer.decode(&indices.narrow(1, 0, 2), SIZE).size(), [2, 3, 20, 28]);
+    assert_eq!(pair(one_d, one_d).unwrap().tail_drop(), None);
+}
+
+#[test]
 fn both_halves_are_read_like_a_model_and_written_with_their_kinds() {
     let vqgan = pair("kind = \"vqgan\"\nchannels = 32", "channels = 8").unwrap();
     let config = vqgan.resolved();
