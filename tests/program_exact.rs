@@ -98,19 +98,27 @@ fn repeated_and_resumed_runs_are_identical() {
 /// What a block keeps for the backward pass changes no bit. A resumed run may change it.
 #[test]
 fn runs_whose_blocks_are_computed_again_are_identical() {
-    for precision in ["fp32", "bf16"] {
+    let single = ["--set=model.mid_attention=true"];
+    let again = ["--set=model.checkpoint_blocks=true"];
+    let pair = [
+        "--set=model={kind=\"pair\",encoder={channels=8,multipliers=[1,2,2]},decoder={kind=\"vit\",patch=4,width=16,\
+         depth=2,heads=2}}",
+    ];
+    let both = ["--set=model.encoder.checkpoint_blocks=true", "--set=model.decoder.checkpoint_blocks=true"];
+    for (precision, model, again) in
+        [("fp32", &single, &again[..]), ("bf16", &single, &again[..]), ("fp32", &pair, &both[..])]
+    {
         let scratch = Scratch::new();
         let precision = format!("--set=train.precision={precision}");
-        let more = [precision.as_str(), "--set=model.mid_attention=true", "--set", ADVERSARY];
-        let mut args = [&FULL[..], &more].concat();
+        let more = [precision.as_str(), "--set", ADVERSARY];
+        let mut args = [&FULL[..], &model[..], &more].concat();
         if device() == "cuda" {
             args.push("--set=train.deterministic=true");
         }
-        let again = "--set=model.checkpoint_blocks=true";
         scratch.train("whole", &args);
-        scratch.train("again", &[&args[..], &[again]].concat());
+        scratch.train("again", &[&args[..], again].concat());
         copy_run(&scratch.path("whole"), &scratch.path("resumed"), 7);
-        scratch.resume("resumed", &[again]);
+        scratch.resume("resumed", again);
         let whole = files_at_the_end(&scratch.path("whole"));
         for run in ["again", "resumed"] {
             assert!(whole == files_at_the_end(&scratch.path(run)), "{precision} {run}");

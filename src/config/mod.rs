@@ -38,7 +38,7 @@ use pixtok_base::paths::absence;
 
 /// Keys that a resumed run may change: they do not alter what is computed, only where, how often and how long.
 /// `data.train` may move; that it holds the same files is checked by its fingerprint.
-const FREE_ON_RESUME: [KnownKey; 20] = [
+const FREE_ON_RESUME: [KnownKey; 22] = [
     known::DATA_TRAIN,
     known::DATA_VAL,
     known::DATA_VAL_SPLIT,
@@ -47,6 +47,8 @@ const FREE_ON_RESUME: [KnownKey; 20] = [
     known::DATA_DECODE_GIB,
     known::DATA_MAX_BAD_FRACTION,
     known::MODEL_CHECKPOINT_BLOCKS,
+    known::ENCODER_CHECKPOINT_BLOCKS,
+    known::DECODER_CHECKPOINT_BLOCKS,
     known::TRAIN_STEPS,
     known::TRAIN_SHARD_OPTIMIZER,
     known::TRAIN_TIMEOUT_SECS,
@@ -349,6 +351,7 @@ mod tests {
         assert!(changed("train.steps=900").is_empty());
         assert!(changed("train.collapse.evaluations=9").is_empty());
         assert!(changed("train.shard_optimizer=true").is_empty());
+        assert!(changed("model.checkpoint_blocks=true").is_empty());
         assert!(changed("eval.max_images=9").is_empty());
         assert_eq!(changed("optimizer.weight_decay=0.5"), ["optimizer.weight_decay: 0.0001 -> 0.5"]);
         assert!(changed("optimizer.lr=0.5").is_empty(), "it is recorded");
