@@ -166,6 +166,9 @@ pub mod known {
         EVAL_BATCH_SIZE = "eval.batch_size";
     }
 
+    /// The table of networks whose tokens form a sequence.
+    pub const TAIL_DROP: &str = "tail_drop";
+
     /// The key of the search's memory budget in every quantizer's own table.
     pub const MEMORY_BUDGET: &str = "memory_budget";
 }

@@ -11,10 +11,16 @@ use serde_path_to_error::{Path, Segment};
 use toml::{Table, Value};
 
 use super::error::{ConfigError, Origin};
+use super::key_path::{KeyPath, known};
 use super::keys::{Key, child, table_at, table_at_mut, value_at};
 use super::overrides::KIND;
 use super::problem::{Problem, read_table};
 use pixtok_base::suggest::nearest;
+
+/// Of a network that lacks `tail_drop`, in place of a list of its keys.
+const NO_SEQUENCE: &str = "it leaves out the last tokens of a sequence, and the tokens of this network are a grid; leave it \
+    out, or choose kind = \"one-d\" (a pair of two such has it in model.decoder, and a residual quantizer has \
+    quantizer.tail_drop for its stages)";
 
 /// An error in a config, with the key that it is about.
 #[derive(Debug)]
@@ -77,7 +83,13 @@ impl LocatedError {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let near =
             |word: &str, names: &[&'static str]| nearest(word, names.iter().copied()).map(str::to_owned);
+        let of_network = KeyPath::from(self.key.join("."));
         match self.problem {
+            Problem::UnknownField { field, .. }
+                if field == known::TAIL_DROP && of_network.is_in(known::MODEL) =>
+            {
+                ConfigError::Invalid { origin, key, reason: NO_SEQUENCE.to_owned() }
+            }
             Problem::UnknownField { field, allowed } => {
                 let kind = self.tagged.then_some(KIND).filter(|kind| !allowed.contains(kind));
                 let mut names: Vec<&'static str> = allowed.iter().copied().chain(kind).collect();

@@ -274,6 +274,26 @@ mod tests {
     }
 
     #[test]
+    fn tail_drop_needs_a_sequence() {
+        let said = |set: &str| read(FSQ, &[set]).unwrap_err().to_string();
+        for (set, key) in [
+            ("model={kind=\"vit\",tail_drop={keep_full=0.5}}", "model.tail_drop"),
+            ("model.tail_drop.keep_full=0.5", "model.tail_drop"),
+            (
+                "model={kind=\"pair\",encoder={},decoder={kind=\"vit\",tail_drop={keep_full=0.5}}}",
+                "model.decoder.tail_drop",
+            ),
+        ] {
+            let words = said(set);
+            assert!(words.contains(&format!("{key}: it leaves out the last tokens of a sequence")), "{words}");
+            assert!(words.contains("one-d") && words.contains("quantizer.tail_drop"), "{words}");
+        }
+        assert!(said("train.tail_drop=1").contains("unknown key"));
+        let one_d = "model={kind=\"one-d\",tail_drop={keep_full=0.5}}";
+        assert!(read(FSQ, &[one_d]).unwrap().0.model.settings().tail_drop().is_some());
+    }
+
+    #[test]
     fn terms_of_a_whole_batch_are_named() {
         let terms = |sets: &[&str]| read(FSQ, sets).unwrap().0.micro_batch_terms();
         let parts = "train.micro_batches=4";
