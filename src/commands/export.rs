@@ -30,7 +30,12 @@ pub(super) fn run(args: ExportArgs) -> Result<()> {
         found.positions
     );
     if let Some(ImageSize { height, width }) = published.only_size {
-        let _ = writeln!(text, "they take images of exactly {height}×{width} pixels, as the tokenizer does");
+        let tokenizer = if published.modules_alone {
+            "; the tokenizer takes others too, in pixtok and in pixtok_reader"
+        } else {
+            ", as the tokenizer does"
+        };
+        let _ = writeln!(text, "they take images of exactly {height}×{width} pixels{tokenizer}");
     }
     text += "before you publish it: set the license in README.md, and see which folders of images README.md and config.toml name\n";
     print(&text)

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::validation::Validation;
-use super::{DECODER, ENCODER, other_size};
+use super::{DECODER, ENCODER, modules_size};
 use crate::config::{CHANGES_FILE, Config};
 use crate::model::TokenShape;
 use crate::run::Trained;
@@ -46,9 +46,11 @@ fn what_it_is(trained: &Trained, kind: &str) -> Result<String> {
         codes = format!("{} codebooks of {codes}", shape.codebooks);
     }
     let axis = if shape.codebooks > 1 { format!(", {}", shape.codebooks) } else { String::new() };
-    let sizes = match other_size(trained) {
-        Some(_) => format!("any height and width that {multiple} divides"),
-        None => "this size alone".to_owned(),
+    let any = format!("any height and width that {multiple} divides");
+    let sizes = match (trained.tokenizer.only_size(), modules_size(trained)) {
+        (Some(_), _) => "this size alone".to_owned(),
+        (None, None) => any,
+        (None, Some(_)) => format!("{any}, and `{ENCODER}` and `{DECODER}` this size alone"),
     };
     let (set, each, axes) = match (tokens, trained.pixels_per_token()?) {
         (TokenShape::Grid { .. }, Some(piece)) => (
@@ -175,12 +177,9 @@ fn use_with_pixtok(trained: &Trained) -> String {
 
 fn use_with_python(trained: &Trained) -> String {
     let last = trained.tokenizer.codebook().size - 1;
-    let sides = match other_size(trained) {
-        Some(_) => format!("multiples of {}", trained.tokenizer.side_multiple()),
-        None => {
-            let size = trained.config.data.image_size;
-            format!("{} and {}", size.height, size.width)
-        }
+    let sides = match modules_size(trained) {
+        None => format!("multiples of {}", trained.tokenizer.side_multiple()),
+        Some(size) => format!("{} and {}", size.height, size.width),
     };
     // Digits are rounded, all other codes searched for.
     let search = if trained.tokenizer.quantizer.digits().is_none() {
@@ -214,9 +213,9 @@ fn files(trained: &Trained) -> String {
         let row = format!("| `{CHANGES_FILE}` | settings that changed while it trained |\n");
         (" as it was when the run began", row)
     };
-    let sizes = match other_size(trained) {
-        Some(_) => "any batch and image size",
-        None => "any batch of images of this size",
+    let sizes = match modules_size(trained) {
+        None => "any batch and image size",
+        Some(_) => "any batch of images of this size",
     };
     format!(
         "## Files\n\n| file | |\n|---|---|\n\

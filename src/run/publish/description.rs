@@ -15,7 +15,7 @@ pub(super) fn json(trained: &Trained) -> Result<Value> {
         "model_type": "pixtok",
         "pixtok_version": env!("CARGO_PKG_VERSION"),
         "image_size": [height, width],
-        // Whether it takes images of other sizes too.
+        // Whether it takes images of other sizes too. The TorchScript modules of a sequence do not.
         "any_size": trained.tokenizer.only_size().is_none(),
         // What is done with positions beyond the trained size; null without positions that extend.
         "positions": trained.extension(),

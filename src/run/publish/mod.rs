@@ -40,6 +40,8 @@ pub struct Published {
     pub agreement: Agreement,
     /// The only size of images that the modules take, if it is only one.
     pub only_size: Option<ImageSize>,
+    /// Whether the tokenizer, as pixtok opens it, takes other sizes than the modules.
+    pub modules_alone: bool,
 }
 
 impl Run {
@@ -94,8 +96,9 @@ fn publish(
         agreement = check(folder)?;
         Ok(())
     })?;
-    let only_size = trained.tokenizer.only_size();
-    Ok(Published { weights: trained.weights(), files: files(out)?, agreement, only_size })
+    let only_size = modules_size(trained);
+    let modules_alone = only_size != trained.tokenizer.only_size();
+    Ok(Published { weights: trained.weights(), files: files(out)?, agreement, only_size, modules_alone })
 }
 
 /// Publishes a tokenizer that is of no run.
@@ -171,6 +174,11 @@ fn other_size(trained: &Trained) -> Option<ImageSize> {
     (of_grid && trained.tokenizer.only_size().is_none()).then_some(other)
 }
 
+/// The only size of images that the modules take; `None` if they take others too.
+fn modules_size(trained: &Trained) -> Option<ImageSize> {
+    other_size(trained).is_none().then_some(trained.config.data.image_size)
+}
+
 /// A grey and a random image, `[2, 3, H, W]` in [−1, 1].
 fn samples(tokenizer: &Tokenizer, image: ImageSize) -> Tensor {
     let (height, width) = (i64::from(image.height), i64::from(image.width));
@@ -201,16 +209,24 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::config::Config;
     use crate::model::TokenShape;
     use crate::tests::sequence::{FSQ, RESIDUAL, SIZE, toy, toy_of};
+    use crate::variables::Variables;
 
     /// Publishes the toy; its `config.json` and its card. Its config names another network, of
     /// which `config.json` then has the numbers.
     fn published(trained: &Trained) -> (Value, String) {
+        published_for(trained, SIZE, false)
+    }
+
+    /// The same of any tokenizer, whose modules take images of one size. `modules_alone`: pixtok
+    /// takes others too.
+    fn published_for(trained: &Trained, size: ImageSize, modules_alone: bool) -> (Value, String) {
         let scratch = tempfile::tempdir().unwrap();
         let out = scratch.path().join("model");
         let made = publish_toy(trained, &out).unwrap();
-        assert_eq!(made.only_size, Some(SIZE));
+        assert_eq!((made.only_size, made.modules_alone), (Some(size), modules_alone));
         assert_eq!(made.agreement.positions, 2 * trained.shape().unwrap().positions() as i64);
         let written: Vec<&str> = made.files.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(written, ["README.md", DESCRIPTION, CONFIG, DECODER, ENCODER, MODEL]);
@@ -238,6 +254,31 @@ mod tests {
             ] {
                 assert!(card.contains(part), "{part}: {card}");
             }
+        }
+    }
+
+    /// Rotations are for any size, and the module of the decoder makes images of one.
+    #[test]
+    fn modules_of_a_sequence_are_of_one_size_even_where_the_tokenizer_is_not() {
+        let text = format!(
+            "[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[model]\nkind = \"one-d\"\npositions = \"rope\"\n\
+             patch = 4\nwidth = 8\ndepth = 1\nheads = 2\nlatent_tokens = 5\n[quantizer]\n{FSQ}\n"
+        );
+        let config: Config = toml::from_str(&text).unwrap();
+        let (config, store) = (config.resolved(), Variables::new(Device::Cpu));
+        pixtok_torch::reseed(Seed(1));
+        let tokenizer =
+            Tokenizer::new(&store, config.model.settings(), &config.quantizer, &config.data).unwrap();
+        assert_eq!(tokenizer.only_size(), None);
+        let (described, card) = published_for(&Trained::from_parts(config, tokenizer, store), SIZE, true);
+        assert_eq!((&described["any_size"], &described["positions"]), (&json!(true), &json!("none")));
+        for part in [
+            "any height and width that 4 divides, and `encoder.pt` and `decoder.pt` this size alone |",
+            "| positions at larger sizes | `none`;",
+            "# height and width: 16 and 24\n",
+            "TorchScript, float32, for any batch of images of this size |",
+        ] {
+            assert!(card.contains(part), "{part}: {card}");
         }
     }
 
