@@ -119,6 +119,14 @@ fn networks_without_positions_have_none_to_choose() {
         2,
         &["--positions is ntk", "no run or model folder"],
     );
+    // Tokens of another network are refused as such, not for positions that nobody asked for.
+    scratch.train("vit", &["--set=train.steps=1", &vit("")]);
+    let (tokens, images) = (scratch.path("tokens"), scratch.path("images"));
+    let (tokens, images) = (tokens.to_str().unwrap(), images.to_str().unwrap());
+    let encoded = run(&scratch, "encode", "vit", &["--data", val, "--out", tokens, "--format", "npy"]);
+    assert!(encoded.status.success(), "{}", said(&encoded));
+    let decoded = run(&scratch, "decode", "run", &["--tokens", tokens, "--out", images]);
+    refused(&decoded, 2, &["was made by another tokenizer than"]);
 }
 
 #[test]

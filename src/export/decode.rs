@@ -59,7 +59,7 @@ pub fn decode(options: &DecodeOptions, tell: Tell) -> Result<u64> {
     let device = options.compute.start(tell)?;
     let choice = match input.sidecar() {
         Some(Sidecar { tokenizer, made_by, positions, .. }) => {
-            let choice = options.choice.with_positions_of(*positions);
+            let choice = options.choice.with_positions_of(&options.tokenizer, *positions);
             choice.or_of(choice.maker(&options.tokenizer, tokenizer, made_by.as_ref(), tell)?)
         }
         None => options.choice.or_of(None),

@@ -44,10 +44,17 @@ impl WeightsChoice {
         ModelChoice { checkpoint, weights, precision, positions }
     }
 
-    /// The choice with the positions with which a set was encoded, unless the user says otherwise.
+    /// The choice with the positions with which a set was encoded, unless the user says otherwise or
+    /// the tokenizer at `path` can't have them, so that it did not make the set.
     #[must_use]
-    pub fn with_positions_of(self, stated: Option<StatedPositions>) -> Self {
-        Self { positions: self.positions.or(stated.map(extension)), ..self }
+    pub fn with_positions_of(self, path: &Path, stated: Option<StatedPositions>) -> Self {
+        // Opening the tokenizer says more of a config that cannot be read.
+        let has = |positions: &Extension| {
+            let config =
+                if Run::is_one(path) { Run::find(path).and_then(|run| run.config()).ok() } else { None };
+            config.is_some_and(|config| config.model.settings().with_extension(*positions).is_some())
+        };
+        Self { positions: self.positions.or_else(|| stated.map(extension).filter(has)), ..self }
     }
 
     /// The weights of the run at `path` that made the tokens of `tokenizer`, as far as the user
@@ -249,14 +256,31 @@ mod tests {
 
     #[test]
     fn positions_are_those_of_the_set_unless_the_user_says_otherwise() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = |name: &str, model: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            let text = format!("[quantizer]\nkind = \"fsq\"\nlevels = [8, 5]\n[model]\n{model}\n");
+            fs::write(path.join("config.toml"), text).unwrap();
+            path
+        };
+        let turned = run("turned", "kind = \"vit\"");
+        let learned = run("learned", "kind = \"vit\"\npositions = \"learned\"");
+        let others = [run("cnn", "kind = \"cnn\""), folder.path().join("adapter.toml")];
         let open =
             WeightsChoice { checkpoint: None, weights: None, precision: Precision::Fp32, positions: None };
         let given = WeightsChoice { positions: Some(Extension::None), ..open };
         for extension in [Extension::None, Extension::Interpolate, Extension::Ntk] {
             let stated = Some(stated_positions(extension));
-            assert_eq!(open.with_positions_of(stated).or_of(None).positions, Some(extension));
-            assert_eq!(given.with_positions_of(stated).or_of(None).positions, Some(Extension::None));
+            let taken = |choice: WeightsChoice, path: &Path| choice.with_positions_of(path, stated).positions;
+            assert_eq!(taken(open, &turned), Some(extension));
+            assert_eq!(taken(given, &turned), Some(Extension::None));
+            assert_eq!(taken(open, &learned), Some(extension).filter(|own| *own != Extension::Ntk));
+            for other in &others {
+                assert_eq!(taken(open, other), None, "{}", other.display());
+                assert_eq!(taken(given, other), Some(Extension::None), "it is refused when it is opened");
+            }
         }
-        assert_eq!(open.with_positions_of(None).or_of(None).positions, None);
+        assert_eq!(open.with_positions_of(&turned, None).or_of(None).positions, None);
     }
 }
