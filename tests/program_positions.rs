@@ -126,7 +126,7 @@ fn networks_without_positions_have_none_to_choose() {
     let encoded = run(&scratch, "encode", "vit", &["--data", val, "--out", tokens, "--format", "npy"]);
     assert!(encoded.status.success(), "{}", said(&encoded));
     let decoded = run(&scratch, "decode", "run", &["--tokens", tokens, "--out", images]);
-    refused(&decoded, 2, &["was made by another tokenizer than"]);
+    ended(&decoded, 2, &["was made by another tokenizer than"]);
 }
 
 #[test]

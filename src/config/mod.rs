@@ -285,7 +285,8 @@ mod tests {
             ),
         ] {
             let words = said(set);
-            assert!(words.contains(&format!("{key}: it leaves out the last tokens of a sequence")), "{words}");
+            let expected = format!("{key}: it leaves out the last tokens of a sequence");
+            assert!(words.contains(&expected), "{words}");
             assert!(words.contains("one-d") && words.contains("quantizer.tail_drop"), "{words}");
         }
         assert!(said("train.tail_drop=1").contains("unknown key"));

@@ -44,8 +44,8 @@ impl WeightsChoice {
         ModelChoice { checkpoint, weights, precision, positions }
     }
 
-    /// The choice with the positions with which a set was encoded, unless the user says otherwise or
-    /// the tokenizer at `path` can't have them, so that it did not make the set.
+    /// The choice with the positions with which a set was encoded, unless the user says otherwise
+    /// or the tokenizer at `path` can't have them, so that it did not make the set.
     #[must_use]
     pub fn with_positions_of(self, path: &Path, stated: Option<StatedPositions>) -> Self {
         // Opening the tokenizer says more of a config that cannot be read.
