@@ -1,6 +1,7 @@
 //! Tail drop of tokens (nested dropout): in training some images keep only their first tokens, and
 //! one learned vector stands for each of the absent ones, so that an image decodes from any of its
-//! prefixes. It is applied between quantizer and decoder; no network knows of it.
+//! prefixes. It is applied between quantizer and decoder, as tail drop of a quantizer's stages is
+//! ([`Tokenizer::kept`](super::Tokenizer::kept)); no network knows of it.
 
 use tch::Tensor;
 

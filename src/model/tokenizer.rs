@@ -221,20 +221,25 @@ impl Tokenizer {
         let shape = self.shape(image)?;
         let latents = self.encoder.forward(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.reconstruct(&quantized.latent, shape, image, mode);
+        let recon = self.reconstruct(&self.kept(&quantized, mode), shape, image, mode);
         Ok(Reconstruction { recon, latents, quantized })
     }
 
-    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`. The tokens of an
-    /// image of this size have `shape` ([`Tokenizer::shape`]). In training it may get only the first
-    /// of them.
-    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
-        let how = Decode { mode, places: None };
-        match (&self.tail, mode) {
-            (Some(tail), Mode::Train { noise, .. }) => {
-                self.decoder.forward(&tail.dropped(latent, noise), shape, image, &how)
-            }
-            _ => self.decoder.forward(latent, shape, image, &how),
+    /// What the decoder gets of quantized tokens, `[B, N, C]`: their latent, in training after tail
+    /// drop of the quantizer's stages and of the tokens.
+    pub fn kept(&self, quantized: &Quantized, mode: Mode) -> Tensor {
+        let latent = || quantized.latent.shallow_clone();
+        let Mode::Train { noise, .. } = mode else { return latent() };
+        let latent = self.quantizer.tail_dropped(quantized, noise).unwrap_or_else(latent);
+        match &self.tail {
+            Some(tail) => tail.dropped(&latent, noise),
+            None => latent,
         }
+    }
+
+    /// What the decoder makes of a latent, such as [`Tokenizer::kept`]: `[B, N, C]` -> `[B, 3, H, W]`.
+    /// The tokens of an image of this size have `shape` ([`Tokenizer::shape`]).
+    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
+        self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }
 }
