@@ -163,7 +163,7 @@ impl Tokenizer {
     /// decoded to images of size `image`.
     ///
     /// # Errors
-    /// Names both numbers of tokens, or of codebooks.
+    /// Names both numbers of tokens, both grids, or both numbers of codebooks.
     pub fn check_indices(&self, size: &[i64], image: ImageSize) -> Result<(), ModelError> {
         let all = self.codebook().codebooks;
         let given = if all > 1 { *size.last().unwrap_or(&0) } else { 1 };
@@ -174,21 +174,26 @@ impl Tokenizer {
                  stages of a residual quantizer decode by themselves)"
             )));
         }
-        if size.len() != 2 + usize::from(all > 1) {
-            return Ok(());
-        }
-        let (given, all) = (size[1], self.shape(image)?.positions() as i64);
-        let fits = if self.tail.is_some() { (1..=all).contains(&given) } else { given == all };
-        if fits {
-            return Ok(());
-        }
-        Err(ModelError::Network(if given > all {
-            format!("an image of {image} pixels has {all} tokens here, and {given} are given; give {all}")
-        } else {
-            format!(
+        let places = size.len().saturating_sub(usize::from(all > 1));
+        let given = size.get(1..places).unwrap_or_default();
+        let all: Vec<i64> = match self.shape(image)? {
+            TokenShape::Grid { h, w } => vec![h.into(), w.into()],
+            TokenShape::Sequence { n } => vec![n.into()],
+        };
+        Err(ModelError::Network(match (given, &all[..]) {
+            (given, all) if given == all => return Ok(()),
+            (&[given], &[all]) if self.tail.is_some() && (1..=all).contains(&given) => return Ok(()),
+            (&[given], &[all]) if given < all => format!(
                 "{given} of the {all} tokens of an image are given, and this tokenizer decodes only all of them: \
                  prefixes need a network that was trained with model.tail_drop"
-            )
+            ),
+            (given, all) => {
+                let [given, all] = [given, all].map(|axes| {
+                    let axes: Vec<String> = axes.iter().map(ToString::to_string).collect();
+                    axes.join("×")
+                });
+                format!("an image of {image} pixels has {all} tokens here, and {given} are given; give {all}")
+            }
         }))
     }
 
@@ -237,8 +242,11 @@ impl Tokenizer {
         }
     }
 
-    /// What the decoder makes of a latent, such as [`Tokenizer::kept`]: `[B, N, C]` -> `[B, 3, H, W]`.
-    /// The tokens of an image of this size have `shape` ([`Tokenizer::shape`]).
+    /// What the decoder makes of a latent, such as [`Tokenizer::kept`]. The tokens of an image of
+    /// this size have `shape` ([`Tokenizer::shape`]).
+    ///
+    /// # Shapes
+    /// `latent`: `[B, N, C]` -> `[B, 3, H, W]`.
     pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
         self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }

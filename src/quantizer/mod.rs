@@ -81,8 +81,8 @@ impl Mode<'static> {
 /// The result of [`Quantizer::quantize`].
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise in training); its
-    /// gradient is an estimate.
+    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise in training).
+    /// Its gradient is an estimate.
     pub latent: Tensor,
     /// `[B, N]` int64 in `0..K`; `[B, N, codebooks]` for several codebooks.
     pub indices: Tensor,
@@ -202,9 +202,8 @@ pub trait Quantizer: Debug + Send {
         false
     }
 
-    /// What a decoder is trained on in place of [`Quantized::latent`] by a quantizer with tail drop:
-    /// of each image the latent of its first stages, or of all, drawn from `noise`. `None` without
-    /// tail drop.
+    /// What a decoder is trained on instead of [`Quantized::latent`], if there is tail drop: of
+    /// each image the latent of its first stages, or of all, drawn from `noise`.
     ///
     /// # Shapes
     /// `[B, N, C]`, with the gradient of the stages that an image keeps.

@@ -166,6 +166,10 @@ fn prefixes_that_a_tokenizer_does_not_decode_are_refused() {
         (&tailed, tokens(0), "0 of the 5 tokens"),
         (&residual, stages(3), "the tokens are of 3 codebooks, and this tokenizer has 2"),
         (&grid, of_grid(3), "the tokens are of 3 codebooks, and this tokenizer has 2"),
+        (&grid, of_grid(2).transpose(1, 2), "has 2×3 tokens here, and 3×2 are given; give 2×3"),
+        (&grid, of_grid(1).narrow(1, 0, 1), "has 2×3 tokens here, and 1×3 are given; give 2×3"),
+        (&grid, stages(2), "has 2×3 tokens here, and 5 are given; give 2×3"),
+        (&tailed, tokens(6).view([1, 2, 3]), "has 5 tokens here, and 2×3 are given; give 5"),
     ] {
         let words = trained.codec().decode(&indices, SIZE).unwrap_err().to_string();
         assert!(words.contains(part), "{words}");
