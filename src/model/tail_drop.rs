@@ -11,6 +11,9 @@ use pixtok_torch::Noise;
 
 pub use crate::quantizer::TailDrop;
 
+/// The name of the learned vector among a tokenizer's weights.
+pub const VECTOR: &str = "decoder.absent";
+
 /// Checks the settings of a network whose tokens have this shape, and returns how many they are.
 ///
 /// # Errors
