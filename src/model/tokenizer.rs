@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use super::tail_drop::Tail;
+use super::tail_drop::{self, Tail};
 use super::{Decode, Decoder, Encoder, ImageSize, ModelError, Settings, TokenShape, TrainedSizes, size_of};
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
 use crate::variables::{Component, Variables};
@@ -116,6 +116,24 @@ impl Tokenizer {
         }
         let of = self.codebook().codebooks as u32;
         self.quantizer.has_stages().then_some(StatedPrefix { axis: PrefixAxis::Codebooks, of })
+    }
+
+    /// [`Tokenizer::prefixes`] of a tokenizer with these settings, before it is built.
+    ///
+    /// # Errors
+    /// The same as [`Tokenizer::new`].
+    pub fn prefixes_of(
+        model: &dyn Settings,
+        quantizer: &QuantizerConfig,
+        trained: impl Into<TrainedSizes>,
+    ) -> Result<Option<StatedPrefix>, ModelError> {
+        if let Some(&settings) = model.tail_drop() {
+            let of = tail_drop::check(settings, model.plan(quantizer, trained.into())?.shape())?;
+            return Ok(Some(StatedPrefix { axis: PrefixAxis::Tokens, of }));
+        }
+        let settings = quantizer.settings();
+        let of = settings.codes().0 as u32;
+        Ok(settings.has_stages().then_some(StatedPrefix { axis: PrefixAxis::Codebooks, of }))
     }
 
     /// Encodes `[B, 3, H, W]` in [−1, 1] to latents z `[B, N, C]`.
