@@ -25,8 +25,8 @@ struct Saved {
 
 /// Starts `networks` from the last raw weights of a run, or from those of a model folder. All must
 /// fit, except that tail drop may be new; if parts are frozen, one of the others that does not fit
-/// starts from scratch. Tells with which other settings the weights were trained. If the tokens stay
-/// the same, returns the hash of the weights whose tokens they are.
+/// starts from scratch. Tells with which other settings the weights were trained. If the tokens
+/// stay the same, returns the hash of the weights whose tokens they are.
 pub(super) fn from_run(
     other: &Path,
     config: &Config,

@@ -345,8 +345,8 @@ fn check_prefixes(plan: &Plan, tried: &[Option<Tried>], lengths: &[u32]) -> Resu
     }
     let Some(length) = lengths.iter().find(|length| !(1..=most).contains(*length)) else { return Ok(()) };
     let words = match most {
-        0 => "every arm decodes an image only from all of its tokens; leave it out (prefixes are for networks \
-              that were trained with model.tail_drop, and for residual quantizers)"
+        0 => "every arm decodes an image only from all of its tokens; leave it out (prefixes are for \
+              networks that were trained with model.tail_drop, and for residual quantizers)"
             .to_owned(),
         most => format!("no arm has as many tokens or stages; give numbers from 1 to {most}"),
     };
