@@ -105,6 +105,28 @@ fn a_start_from_other_weights_names_the_settings_that_they_were_trained_with() {
 }
 
 #[test]
+fn tail_drop_can_be_new_in_a_training_that_starts_from_other_weights() {
+    let scratch = Scratch::new();
+    let one_d = "--set=model={kind=\"one-d\",patch=4,width=16,depth=1,heads=2,latent_tokens=4}";
+    let residual = "--set=quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5]}}";
+    let settings = ["--set=train.steps=1", one_d, residual];
+    scratch.train("old", &settings);
+    let old = scratch.path("old");
+    let from = |more: &[&str]| {
+        let start = [&settings[..], &["--init-from", old.to_str().unwrap()]].concat();
+        scratch.try_train("new", &[&start[..], more].concat())
+    };
+    let of_tokens = "--set=model.tail_drop={keep_full=0.5}";
+    let words = "has no model.tail_drop, so its vector decoder.absent is new";
+    ended(&from(&["--dry-run", of_tokens]), 0, &[words, "other settings: model.tail_drop"]);
+    // Of stages it is the decoder's too, which learns beside frozen parts.
+    let of_stages = "--set=quantizer.tail_drop={keep_full=0.5}";
+    let output = from(&[of_stages, "--set=train.freeze=[\"encoder\",\"quantizer\"]"]);
+    ended(&output, 0, &["and so do the tokens", "other settings: quantizer.tail_drop", "trained:"]);
+    assert!(!said(&output).contains(words), "{}", said(&output));
+}
+
+#[test]
 fn copies_of_training_images_that_validate_are_pointed_out() {
     let scratch = Scratch::new();
     let photograph = scratch.path("train/07.jpg");

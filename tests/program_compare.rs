@@ -425,6 +425,20 @@ fn mistakes_are_named_before_anything_is_trained() {
     let output = pixtok(&["compare", &path, "--dry-run", "--metrics", "psnr_db,ms_ssim"]);
     let words = said(&output);
     assert!(output.status.code() == Some(2) && words.contains("176 pixels a side"), "{words}");
+    // A prefix that no arm has; one that only some have is measured for those.
+    let residual = "set.quantizer={kind=\"residual\",stages=3,each={kind=\"fsq\",levels=[8,5]}}";
+    let plain = "base = \"tiny.toml\"\n[[arms]]\nname = \"a\"\n";
+    let both = format!("{plain}[[arms]]\nname = \"b\"\n{residual}\n");
+    for (text, prefix, code, part) in [
+        (plain, "1", 2, "--prefix 1: every arm decodes an image only from all of its tokens"),
+        (&both[..], "2,4", 2, "--prefix 4: no arm has as many tokens or stages; give numbers from 1 to 3"),
+        (&both[..], "1,3", 0, ""),
+    ] {
+        let path = sweep(&scratch, "sweep.toml", text);
+        let output = pixtok(&["compare", &path, "--dry-run", "--prefix", prefix]);
+        let words = said(&output);
+        assert!(output.status.code() == Some(code) && words.contains(part), "{prefix}: {words}");
+    }
 }
 
 /// Pictures of 32×32 pixels, each with its `noise` added.

@@ -13,6 +13,15 @@ use common::{
 };
 use pixtok::checkpoint::{RunFolder, RunWriter};
 
+/// A transformer that leaves out branches at random.
+const VIT: &str = "model={kind=\"vit\",patch=4,width=32,depth=2,heads=2,registers=1,stochastic_depth=0.3}";
+/// A transformer to tokens in a sequence, of which some images train on the first ones.
+const ONE_D: &str = "model={kind=\"one-d\",patch=4,width=32,depth=1,heads=2,latent_tokens=7,\
+    tail_drop={keep_full=0.3}}";
+/// Stages, of which some images train on the first ones.
+const STAGES: &str = "quantizer={kind=\"residual\",stages=3,tail_drop={keep_full=0.3},\
+    each={kind=\"fsq\",levels=[8,5]}}";
+
 const STEPS: u64 = 12;
 /// Ten images in batches of four: an epoch ends after every second step.
 const RESUMED_AT: [u64; 4] = [1, 7, 8, 11];
@@ -57,6 +66,9 @@ fn repeated_and_resumed_runs_are_identical() {
         ("groups of residuals", Some(GROUPS), &["bf16"]),
         ("residual fsq with noise", Some(NOISY), &["bf16"]),
         ("simvq", Some(SIMVQ), &["bf16"]),
+        ("vit", Some(VIT), &["bf16"]),
+        ("one-d", Some(ONE_D), &["bf16"]),
+        ("first stages", Some(STAGES), &["bf16"]),
         ("fsq by muon", Some("optimizer.muon={}"), &["bf16"]),
         ("fsq with an adversary from step 7", Some(ADVERSARY), both),
         ("fsq with a stylegan from step 7", Some(STYLEGAN), &["bf16"]),

@@ -29,6 +29,10 @@ fn size([height, width]: [u32; 2]) -> ImageSize {
     ImageSize { height, width }
 }
 
+fn sizes(of: &[[u32; 2]]) -> Vec<ImageSize> {
+    of.iter().copied().map(size).collect()
+}
+
 fn images(batch: i64, size: ImageSize) -> Tensor {
     pixtok_torch::reseed(Seed(7));
     let (height, width) = (i64::from(size.height), i64::from(size.width));
@@ -63,10 +67,22 @@ fn build_for(size: ImageSize, model: &dyn Settings, quantizer: Value) -> (Variab
     (store, tokenizer)
 }
 
+/// The sizes of the images of a trace.
+#[derive(Clone)]
+struct Sizes {
+    example: ImageSize,
+    /// Those that encoder and decoder must take.
+    others: Vec<ImageSize>,
+    /// Those that only the encoder must take.
+    of_encoder: Vec<ImageSize>,
+}
+
 /// The agreement of a saved and loaded pair, which was traced with images of size `example`, on
 /// images of two different numbers and of other sizes, twice each, because libtorch specialises a
-/// function after its first run.
-fn agreement(tokenizer: &Tokenizer, example: ImageSize, others: &[ImageSize]) -> Agreement {
+/// function after its first run. Where only the encoder takes a size, the decoder is one that was
+/// traced with it.
+fn agreement(tokenizer: &Tokenizer, sizes: &Sizes) -> Agreement {
+    let Sizes { example, others, of_encoder } = sizes;
     let folder = tempfile::tempdir().unwrap();
     let loaded = |name: &str, module: CModule| {
         let path = folder.path().join(name);
@@ -74,13 +90,16 @@ fn agreement(tokenizer: &Tokenizer, example: ImageSize, others: &[ImageSize]) ->
         assert_loads_anywhere(&path);
         CModule::load_on_device(&path, device()).unwrap()
     };
-    let encoder = loaded("encoder.pt", trace::encoder(tokenizer, example).unwrap());
-    let decoder = loaded("decoder.pt", trace::decoder(tokenizer, example).unwrap());
+    let encoder = loaded("encoder.pt", trace::encoder(tokenizer, *example).unwrap());
+    let decoder = loaded("decoder.pt", trace::decoder(tokenizer, *example).unwrap());
+    let decoders: Vec<CModule> =
+        of_encoder.iter().map(|size| trace::decoder(tokenizer, *size).unwrap()).collect();
     let mut all = Agreement::default();
-    let batches = others.iter().zip([3, 2].into_iter().cycle());
-    for (&other, batch) in batches.clone().chain(batches) {
+    let pairs = others.iter().map(|size| (size, &decoder)).chain(of_encoder.iter().zip(&decoders));
+    let batches = pairs.zip([3, 2].into_iter().cycle());
+    for ((&other, decoder), batch) in batches.clone().chain(batches) {
         let images = images(batch, other);
-        let found = trace::compare(tokenizer, (&encoder, &decoder), &images).unwrap();
+        let found = trace::compare(tokenizer, (&encoder, decoder), &images).unwrap();
         all.positions += found.positions;
         all.ties += found.ties;
         all.wrong += found.wrong;
@@ -96,27 +115,27 @@ fn a_trace_of_any_kind_takes_images_of_any_number_and_size() {
     // With 1 MiB, 819 codes are compared at a time.
     let blocks = json!({ "kind": "vq", "codebook_size": 2000, "codebook_dim": 40, "memory_budget": "1MiB" });
     all.extend([("vq of wide codes".to_owned(), wide), ("vq in blocks of codes".to_owned(), blocks)]);
-    let networks: Vec<(String, model::Config, ImageSize, Vec<ImageSize>)> = networks()
+    let networks: Vec<(String, model::Config, Sizes)> = networks()
         .into_iter()
         .flat_map(|network| {
-            let others: Vec<ImageSize> = network.others.into_iter().map(size).collect();
-            let example = size(network.example);
+            let (example, others) = (size(network.example), sizes(&network.others));
             network.variants.into_iter().map(move |variant| {
                 let model = serde_json::from_value(variant.model).unwrap();
-                (variant.name, model, example, others.clone())
+                let of_encoder = sizes(&variant.encoder_others);
+                (variant.name, model, Sizes { example, others: others.clone(), of_encoder })
             })
         })
         .collect();
     let (mut positions, mut ties, mut difference) = (0, 0, 0f64);
     for (name, quantizer) in all {
-        for (what, model, example, others) in &networks {
-            let (store, tokenizer) = build_for(*example, model.settings(), quantizer.clone());
+        for (what, model, sizes) in &networks {
+            let (store, tokenizer) = build_for(sizes.example, model.settings(), quantizer.clone());
             store.freeze(&Component::TOKENIZER);
-            let found = agreement(&tokenizer, *example, others);
+            let found = agreement(&tokenizer, sizes);
             assert_eq!(found.wrong, 0, "{name}, {what}: {found:?}");
             assert!(found.image_difference <= 1e-5, "{name}, {what}: {found:?}");
             // Otherwise equal indices say nothing.
-            let indices = tokenizer.encode(&images(4, *example)).unwrap();
+            let indices = tokenizer.encode(&images(4, sizes.example)).unwrap();
             assert!(indices.max().int64_value(&[]) > indices.min().int64_value(&[]), "{name}, {what}");
             positions += found.positions;
             ties += found.ties;

@@ -1,6 +1,7 @@
 //! Tail drop of tokens (nested dropout): in training some images keep only their first tokens, and
 //! one learned vector stands for each of the absent ones, so that an image decodes from any of its
-//! prefixes. It is applied between quantizer and decoder; no network knows of it.
+//! prefixes. It is applied between quantizer and decoder, as tail drop of a quantizer's stages is
+//! ([`Tokenizer::kept`](super::Tokenizer::kept)); no network knows of it.
 
 use tch::Tensor;
 
@@ -9,6 +10,9 @@ use crate::variables::{Init, Scope};
 use pixtok_torch::Noise;
 
 pub use crate::quantizer::TailDrop;
+
+/// The name of the learned vector among a tokenizer's weights.
+pub const VECTOR: &str = "decoder.absent";
 
 /// Checks the settings of a network whose tokens have this shape, and returns how many they are.
 ///

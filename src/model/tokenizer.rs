@@ -2,7 +2,7 @@
 
 use tch::{Device, Tensor};
 
-use super::tail_drop::Tail;
+use super::tail_drop::{self, Tail};
 use super::{Decode, Decoder, Encoder, ImageSize, ModelError, Settings, TokenShape, TrainedSizes, size_of};
 use crate::quantizer::{CodebookShape, Mode, Quantized, Quantizer, QuantizerConfig};
 use crate::variables::{Component, Variables};
@@ -118,6 +118,24 @@ impl Tokenizer {
         self.quantizer.has_stages().then_some(StatedPrefix { axis: PrefixAxis::Codebooks, of })
     }
 
+    /// [`Tokenizer::prefixes`] of a tokenizer with these settings, before it is built.
+    ///
+    /// # Errors
+    /// The same as [`Tokenizer::new`].
+    pub fn prefixes_of(
+        model: &dyn Settings,
+        quantizer: &QuantizerConfig,
+        trained: impl Into<TrainedSizes>,
+    ) -> Result<Option<StatedPrefix>, ModelError> {
+        if let Some(&settings) = model.tail_drop() {
+            let of = tail_drop::check(settings, model.plan(quantizer, trained.into())?.shape())?;
+            return Ok(Some(StatedPrefix { axis: PrefixAxis::Tokens, of }));
+        }
+        let settings = quantizer.settings();
+        let of = settings.codes().0 as u32;
+        Ok(settings.has_stages().then_some(StatedPrefix { axis: PrefixAxis::Codebooks, of }))
+    }
+
     /// Encodes `[B, 3, H, W]` in [−1, 1] to latents z `[B, N, C]`.
     pub fn latents(&self, images: &Tensor) -> Tensor {
         self.encoder.forward(images, Mode::Eval)
@@ -163,7 +181,7 @@ impl Tokenizer {
     /// decoded to images of size `image`.
     ///
     /// # Errors
-    /// Names both numbers of tokens, or of codebooks.
+    /// Names both numbers of tokens, both grids, or both numbers of codebooks.
     pub fn check_indices(&self, size: &[i64], image: ImageSize) -> Result<(), ModelError> {
         let all = self.codebook().codebooks;
         let given = if all > 1 { *size.last().unwrap_or(&0) } else { 1 };
@@ -174,21 +192,26 @@ impl Tokenizer {
                  stages of a residual quantizer decode by themselves)"
             )));
         }
-        if size.len() != 2 + usize::from(all > 1) {
-            return Ok(());
-        }
-        let (given, all) = (size[1], self.shape(image)?.positions() as i64);
-        let fits = if self.tail.is_some() { (1..=all).contains(&given) } else { given == all };
-        if fits {
-            return Ok(());
-        }
-        Err(ModelError::Network(if given > all {
-            format!("an image of {image} pixels has {all} tokens here, and {given} are given; give {all}")
-        } else {
-            format!(
+        let places = size.len().saturating_sub(usize::from(all > 1));
+        let given = size.get(1..places).unwrap_or_default();
+        let all: Vec<i64> = match self.shape(image)? {
+            TokenShape::Grid { h, w } => vec![h.into(), w.into()],
+            TokenShape::Sequence { n } => vec![n.into()],
+        };
+        Err(ModelError::Network(match (given, &all[..]) {
+            (given, all) if given == all => return Ok(()),
+            (&[given], &[all]) if self.tail.is_some() && (1..=all).contains(&given) => return Ok(()),
+            (&[given], &[all]) if given < all => format!(
                 "{given} of the {all} tokens of an image are given, and this tokenizer decodes only all of them: \
                  prefixes need a network that was trained with model.tail_drop"
-            )
+            ),
+            (given, all) => {
+                let [given, all] = [given, all].map(|axes| {
+                    let axes: Vec<String> = axes.iter().map(ToString::to_string).collect();
+                    axes.join("×")
+                });
+                format!("an image of {image} pixels has {all} tokens here, and {given} are given; give {all}")
+            }
         }))
     }
 
@@ -221,20 +244,28 @@ impl Tokenizer {
         let shape = self.shape(image)?;
         let latents = self.encoder.forward(images, mode);
         let quantized = self.quantizer.quantize(&latents, mode);
-        let recon = self.reconstruct(&quantized.latent, shape, image, mode);
+        let recon = self.reconstruct(&self.kept(&quantized, mode), shape, image, mode);
         Ok(Reconstruction { recon, latents, quantized })
     }
 
-    /// What the decoder makes of a quantized latent: `[B, N, C]` -> `[B, 3, H, W]`. The tokens of an
-    /// image of this size have `shape` ([`Tokenizer::shape`]). In training it may get only the first
-    /// of them.
-    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
-        let how = Decode { mode, places: None };
-        match (&self.tail, mode) {
-            (Some(tail), Mode::Train { noise, .. }) => {
-                self.decoder.forward(&tail.dropped(latent, noise), shape, image, &how)
-            }
-            _ => self.decoder.forward(latent, shape, image, &how),
+    /// What the decoder gets of quantized tokens, `[B, N, C]`: their latent, in training after tail
+    /// drop of the quantizer's stages and of the tokens.
+    pub fn kept(&self, quantized: &Quantized, mode: Mode) -> Tensor {
+        let latent = || quantized.latent.shallow_clone();
+        let Mode::Train { noise, .. } = mode else { return latent() };
+        let latent = self.quantizer.tail_dropped(quantized, noise).unwrap_or_else(latent);
+        match &self.tail {
+            Some(tail) => tail.dropped(&latent, noise),
+            None => latent,
         }
+    }
+
+    /// What the decoder makes of a latent, such as [`Tokenizer::kept`]. The tokens of an image of
+    /// this size have `shape` ([`Tokenizer::shape`]).
+    ///
+    /// # Shapes
+    /// `latent`: `[B, N, C]` -> `[B, 3, H, W]`.
+    pub fn reconstruct(&self, latent: &Tensor, shape: TokenShape, image: ImageSize, mode: Mode) -> Tensor {
+        self.decoder.forward(latent, shape, image, &Decode { mode, places: None })
     }
 }

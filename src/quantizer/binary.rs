@@ -111,6 +111,7 @@ impl Signs {
                 losses,
                 statistics: vec![],
                 monitors,
+                stages: vec![],
             }
         })
     }

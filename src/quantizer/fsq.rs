@@ -70,6 +70,7 @@ impl Quantizer for Fsq {
                 losses: vec![],
                 statistics: vec![],
                 monitors: vec![],
+                stages: vec![],
             }
         })
     }

@@ -174,6 +174,7 @@ impl Quantizer for Grouped {
             losses: gathered.losses(1.0 / self.groups.count() as f64),
             statistics: gathered.statistics(),
             monitors: gathered.monitors(),
+            stages: vec![],
         }
     }
 

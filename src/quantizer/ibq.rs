@@ -227,6 +227,7 @@ impl Quantizer for Ibq {
                 losses,
                 statistics: vec![],
                 monitors,
+                stages: vec![],
             }
         })
     }

@@ -81,8 +81,8 @@ impl Mode<'static> {
 /// The result of [`Quantizer::quantize`].
 #[derive(Debug)]
 pub struct Quantized {
-    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise and the tail drop
-    /// of a residual in training); its gradient is an estimate.
+    /// `[B, N, C]`, equal to `lookup(indices)` bit for bit (except for FSQ's noise in training).
+    /// Its gradient is an estimate.
     pub latent: Tensor,
     /// `[B, N]` int64 in `0..K`; `[B, N, codebooks]` for several codebooks.
     pub indices: Tensor,
@@ -92,6 +92,9 @@ pub struct Quantized {
     pub statistics: Vec<Statistic>,
     /// Monitors, only for the logs.
     pub monitors: Vec<Monitor>,
+    /// For [`Quantizer::tail_dropped`], with gradients: the codes of each stage, which it adds up;
+    /// empty without tail drop.
+    pub stages: Vec<Tensor>,
 }
 
 /// One named term of a loss; it contributes `weight * value`.
@@ -197,6 +200,15 @@ pub trait Quantizer: Debug + Send {
     /// coarser latent.
     fn has_stages(&self) -> bool {
         false
+    }
+
+    /// What a decoder is trained on instead of [`Quantized::latent`], if there is tail drop: of
+    /// each image the latent of its first stages, or of all, drawn from `noise`.
+    ///
+    /// # Shapes
+    /// `[B, N, C]`, with the gradient of the stages that an image keeps.
+    fn tail_dropped(&self, _quantized: &Quantized, _noise: Noise) -> Option<Tensor> {
+        None
     }
 
     /// Codes of one codebook, counted from 0, as [`Quantizer::lookup`] uses them: before the

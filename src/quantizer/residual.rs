@@ -6,8 +6,8 @@
 //! gradient is the sum over the stages, and so are the losses.
 //!
 //! The first codes of a position are a coarser latent. With [`TailDrop`] (SoundStream's quantizer
-//! dropout, by image) training prepares the decoder for it: absent stages add nothing to the
-//! latent, but are quantized, and learn from their losses, as all others.
+//! dropout, by image) training prepares the decoder for it: absent stages add nothing to the latent
+//! that the decoder gets, but are quantized, and learn from their losses, as all others.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -21,9 +21,9 @@ use super::{
 };
 use crate::layers::as_kind;
 use crate::statistics::{Statistic, UpdateReport};
-use crate::variables::Scope;
+use crate::variables::{Component, Scope};
 use pixtok_base::seed::Seed;
-use pixtok_torch::{in_full_precision, no_grad};
+use pixtok_torch::{Noise, in_full_precision, no_grad};
 
 /// The largest ratio between the codes of the first and the last stage: float32 has 24 bits.
 const FINEST: f64 = (1 << 24) as f64;
@@ -71,6 +71,18 @@ impl Settings for Config {
 
     fn codes(&self) -> (i64, i64) {
         (self.stages, self.each.settings().codes().1)
+    }
+
+    fn has_stages(&self) -> bool {
+        self.stages > 1
+    }
+
+    /// Tail drop is on the decoder's side: it changes what the decoder gets.
+    fn components_of(&self, key: &str) -> &'static [Component] {
+        match key.split('.').next() {
+            Some("tail_drop") => &[Component::Decoder],
+            _ => &[Component::Quantizer],
+        }
     }
 
     fn sized(&self, codes: i64) -> Result<QuantizerConfig, QuantizerError> {
@@ -150,13 +162,6 @@ impl Residual {
         Ok(Self { projection, stages, tail_drop: config.tail_drop, limits })
     }
 
-    /// Which stages each image of `z` keeps, `[B, stages]` bool; `None` if all keep all.
-    fn kept(&self, z: &Tensor, mode: Mode) -> Option<Tensor> {
-        let Mode::Train { noise, .. } = mode else { return None };
-        let noise = noise.derive("stages", &[]);
-        self.tail_drop.map(|drop| drop.kept(z.size()[0], self.stages.count(), noise, z.device()))
-    }
-
     /// The input of the first stage.
     fn input(&self, z: &Tensor) -> Tensor {
         let z = self.projection.project_in(&as_kind(z, Kind::Float));
@@ -203,21 +208,18 @@ impl Quantizer for Residual {
             let mut rest = self.input(z);
             let mut gathered = Gathered::default();
             let mut codes = vec![];
-            let kept = self.kept(z, mode);
-            for (i, stage) in (0..).zip(&self.stages.0) {
+            for stage in &self.stages.0 {
                 let of_stage = gathered.run(&**stage, &rest, mode);
                 rest = &rest - of_stage.detach();
-                codes.push(match &kept {
-                    Some(kept) => of_stage.where_scalarother(&kept.select(1, i).view([-1, 1, 1]), 0.0),
-                    None => of_stage,
-                });
+                codes.push(of_stage);
             }
             Quantized {
-                latent: self.projection.project_out(&sum(codes)),
+                latent: self.projection.project_out(&sum(&codes)),
                 indices: self.stages.joined_indices(&gathered),
                 losses: gathered.losses(1.0),
                 statistics: gathered.statistics(),
                 monitors: gathered.monitors(),
+                stages: if self.tail_drop.is_some() { codes } else { vec![] },
             }
         })
     }
@@ -225,9 +227,22 @@ impl Quantizer for Residual {
     fn lookup(&self, indices: &Tensor) -> Tensor {
         in_full_precision(|| {
             let by_stage = self.stages.indices_by_part(indices);
-            let codes = self.stages.0.iter().zip(&by_stage).map(|(stage, own)| stage.lookup(own));
-            self.projection.project_out(&sum(codes.collect()))
+            let stages = self.stages.0.iter().zip(&by_stage);
+            let codes: Vec<Tensor> = stages.map(|(stage, own)| stage.lookup(own)).collect();
+            self.projection.project_out(&sum(&codes))
         })
+    }
+
+    fn tail_dropped(&self, quantized: &Quantized, noise: Noise) -> Option<Tensor> {
+        let (drop, codes) = (self.tail_drop?, &quantized.stages);
+        let (images, device) = (quantized.latent.size()[0], quantized.latent.device());
+        let kept = drop.kept(images, self.stages.count(), noise.derive("stages", &[]), device);
+        let of_stage =
+            |(codes, kept): (&Tensor, Tensor)| codes.where_scalarother(&kept.view([-1, 1, 1]), 0.0);
+        Some(in_full_precision(|| {
+            let first: Vec<Tensor> = codes.iter().zip(kept.unbind(1)).map(of_stage).collect();
+            self.projection.project_out(&sum(&first))
+        }))
     }
 
     fn codes(&self, codebook: i64, indices: &Tensor) -> Tensor {
@@ -255,9 +270,9 @@ impl Quantizer for Residual {
     }
 }
 
-/// Adds the codes of all stages from the first on, in the same order in `quantize` and `lookup`.
-fn sum(codes: Vec<Tensor>) -> Tensor {
-    codes.into_iter().reduce(|sum, codes| sum + codes).unwrap_or_default()
+/// Adds the codes of all stages from the first on, in the same order wherever they are added.
+fn sum(codes: &[Tensor]) -> Tensor {
+    codes.iter().map(Tensor::shallow_clone).reduce(|sum, codes| sum + codes).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -265,9 +280,8 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::variables::{Component, Variables};
+    use crate::variables::Variables;
     use crate::world::World;
-    use pixtok_torch::Noise;
     use serde_json::{Value, json};
 
     /// Three stages of VQ, whose gradient to the latent is that of the identity for each stage.
@@ -305,33 +319,36 @@ mod tests {
     }
 
     #[test]
-    fn an_image_trains_on_its_first_codes() {
+    fn a_decoder_trains_on_the_first_codes_of_an_image() {
         let noise = Noise::new(Seed(3));
         let (drop, plain) = (built(json!({ "keep_full": 0.5 })), built(Value::Null));
         let z = latents().set_requires_grad(true);
         let (made, whole) = (drop.quantize(&z, train(noise)), plain.quantize(&z, train(noise)));
+        let given = drop.tail_dropped(&made, noise).unwrap();
+        assert!(plain.tail_dropped(&whole, noise).is_none() && whole.stages.is_empty());
         let kept = TailDrop { keep_full: 0.5 }.kept(16, 3, noise.derive("stages", &[]), Device::Cpu);
         let lengths = kept.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64);
         let lengths: Vec<i64> = Vec::try_from(lengths).unwrap();
         assert!(lengths.contains(&3) && lengths.iter().any(|&n| n < 3), "{lengths:?}");
-        made.latent.sum(Kind::Float).backward();
+        given.sum(Kind::Float).backward();
         for (image, &n) in (0..).zip(&lengths) {
             let indices = made.indices.narrow(0, image, 1);
-            assert_eq!(made.latent.narrow(0, image, 1), drop.lookup(&indices.narrow(2, 0, n)), "{image}");
+            assert_eq!(given.narrow(0, image, 1), drop.lookup(&indices.narrow(2, 0, n)), "{image}");
             let off = (z.grad().get(image) - n as f64).abs().max().double_value(&[]);
             assert!(off < 1e-5, "image {image} has {n} stages, and its gradient is off by {off}");
         }
-        // Codes, losses and statistics are those of all stages.
-        assert_eq!(made.indices, whole.indices);
+        // Latent, codes, losses and statistics are those of all stages.
+        assert_eq!((&made.latent, &made.indices), (&whole.latent, &whole.indices));
         for (made, whole) in made.losses.iter().zip(&whole.losses) {
             assert_eq!((made.name, &made.value), (whole.name, &whole.value));
         }
         assert_eq!(format!("{:?}", made.statistics), format!("{:?}", whole.statistics));
-        // In evaluation, and for images that keep all, nothing is left out.
-        let all = built(json!({ "keep_full": 1.0 })).quantize(&z, train(noise));
-        assert_eq!(all.latent, whole.latent);
+        // From codes of an evaluation, and for images that keep all.
         let evaluated = drop.quantize(&z, Mode::Eval);
         assert_eq!(drop.lookup(&evaluated.indices), evaluated.latent);
+        assert_eq!(drop.tail_dropped(&evaluated, noise).unwrap(), given);
+        let all = built(json!({ "keep_full": 1.0 }));
+        assert_eq!(all.tail_dropped(&all.quantize(&z, train(noise)), noise).unwrap(), whole.latent);
     }
 
     #[test]
@@ -357,6 +374,14 @@ mod tests {
         }
         let config: QuantizerConfig = serde_json::from_value(residual(2, 0.5)).unwrap();
         assert!(config.settings().draws_noise());
+        for (key, of) in [
+            ("tail_drop", Component::Decoder),
+            ("tail_drop.keep_full", Component::Decoder),
+            ("stages", Component::Quantizer),
+            ("each.levels", Component::Quantizer),
+        ] {
+            assert_eq!(config.settings().components_of(key), [of], "{key}");
+        }
         let plain = json!({ "kind": "residual", "stages": 2, "each": each });
         let config: QuantizerConfig = serde_json::from_value(plain).unwrap();
         assert_eq!(serde_json::to_value(&config).unwrap().get("tail_drop"), None);

@@ -1,7 +1,7 @@
 //! The interface of every quantizer's settings, and the checks of values.
 
 use super::{Quantizer, QuantizerConfig, QuantizerError, Words, setting};
-use crate::variables::Scope;
+use crate::variables::{Component, Scope};
 
 /// The interface of every quantizer's settings.
 pub trait Settings {
@@ -16,6 +16,17 @@ pub trait Settings {
 
     /// The number of codebooks, and K, the number of codes in each.
     fn codes(&self) -> (i64, i64);
+
+    /// Whether each codebook refines those before it, as [`Quantizer::has_stages`] says.
+    fn has_stages(&self) -> bool {
+        false
+    }
+
+    /// The components whose weights depend on the setting with this key. Dots separate the names
+    /// of tables within the quantizer's.
+    fn components_of(&self, _key: &str) -> &'static [Component] {
+        &[Component::Quantizer]
+    }
 
     /// The same settings with about `codes` codes, if the kind has a usual way to get them.
     ///

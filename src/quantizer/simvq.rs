@@ -151,6 +151,7 @@ impl Quantizer for SimVq {
                 losses,
                 statistics: vec![],
                 monitors: vec![],
+                stages: vec![],
             }
         })
     }

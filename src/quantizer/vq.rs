@@ -251,7 +251,14 @@ impl Quantizer for Vq {
                     self.statistics(&z.detach(), &indices, noise),
                 ),
             };
-            Quantized { latent: self.projection.project_out(&latent), indices, losses, statistics, monitors }
+            Quantized {
+                latent: self.projection.project_out(&latent),
+                indices,
+                losses,
+                statistics,
+                monitors,
+                stages: vec![],
+            }
         })
     }
 

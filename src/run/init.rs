@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use tch::Tensor;
 
 use super::networks::Networks;
 use super::{Run, Tell, other_settings};
 use crate::checkpoint::{Which, copy_into};
 use crate::config::Config;
+use crate::model::tail_drop;
 use crate::variables::{Component, Variable};
 use pixtok_base::Misuse;
 use pixtok_torch::tensors::{self, Tensors};
@@ -22,9 +24,9 @@ struct Saved {
 }
 
 /// Starts `networks` from the last raw weights of a run, or from those of a model folder. All must
-/// fit; if parts are frozen, one of the others that does not fit starts from scratch. Tells with
-/// which other settings the weights were trained. If the tokens stay the same, returns the hash of
-/// the weights whose tokens they are.
+/// fit, except that tail drop may be new; if parts are frozen, one of the others that does not fit
+/// starts from scratch. Tells with which other settings the weights were trained. If the tokens
+/// stay the same, returns the hash of the weights whose tokens they are.
 pub(super) fn from_run(
     other: &Path,
     config: &Config,
@@ -32,7 +34,7 @@ pub(super) fn from_run(
     tell: Tell,
 ) -> Result<Option<String>> {
     let other = Run::find(other)?;
-    let Saved { weights: saved, whose, left } = weights_of(&other, config)?;
+    let Saved { weights: saved, whose, mut left } = weights_of(&other, config)?;
     if let Some(name) = tensors::not_finite(&saved) {
         return Err(Misuse(format!(
             "the weights of {whose} are not finite ({name}), so nothing can start from them; give another run, or remove that \
@@ -49,15 +51,19 @@ pub(super) fn from_run(
         ))
         .into());
     }
-    let mut taken = vec![];
+    let (mut taken, added) = (vec![], added(&networks.variables(), &earlier));
+    if !added.is_empty() {
+        left.push(format!("{path} has no model.tail_drop, so its vector {} is new", tail_drop::VECTOR));
+    }
+    let all: Tensors = copies(saved.iter().chain(&added));
     if train.freeze.is_empty() {
-        copy_into(&networks.variables(), &saved, "the other model")
+        copy_into(&networks.variables(), &all, "the other model")
             .with_context(|| format!("cannot start from {path}"))?;
         taken.extend(Component::TOKENIZER);
     } else {
         let live = networks.entries();
         for part in Component::TOKENIZER {
-            let fits = take_part(part, train.freeze.contains(&part), &live, &saved, tell)
+            let fits = take_part(part, train.freeze.contains(&part), &live, &all, tell)
                 .with_context(|| format!("cannot keep the {part} of {path}"))?;
             taken.extend(fits.then_some(part));
         }
@@ -121,13 +127,23 @@ pub(super) fn from_nothing(config: &Config) -> Result<()> {
     .into())
 }
 
+/// What `live` has beside the variables of an earlier tokenizer, because tail drop is new.
+fn added(live: &Tensors, earlier: &Config) -> Tensors {
+    let is_new = earlier.model.settings().tail_drop().is_none();
+    copies(live.iter().filter(|(name, _)| is_new && name.as_str() == tail_drop::VECTOR))
+}
+
+/// The same tensors, by name.
+fn copies<'a>(tensors: impl Iterator<Item = (&'a String, &'a Tensor)>) -> Tensors {
+    tensors.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
 /// Copies the weights of one part; returns whether they fit. A part that does not fit and need not
 /// stay starts from scratch.
 fn take_part(part: Component, stays: bool, live: &[Variable], saved: &Tensors, tell: Tell) -> Result<bool> {
     let own = live.iter().filter(|variable| variable.component == part);
     let own: Tensors = own.map(|found| (found.name.clone(), found.tensor.shallow_clone())).collect();
-    let given = saved.iter().filter(|(name, _)| Component::of_saved(name) == Some(part));
-    let given: Tensors = given.map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    let given = copies(saved.iter().filter(|(name, _)| Component::of_saved(name) == Some(part)));
     match copy_into(&own, &given, &format!("the other model's {part}")) {
         Err(_) if !stays => {
             tell.note(&format!(

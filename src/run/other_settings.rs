@@ -46,10 +46,11 @@ fn named(
 
 /// Whether the setting at `path` is of one of these parts.
 fn is_of(config: &Config, path: &KeyPath, parts: &[Component]) -> bool {
+    let within = || path.names()[1..].join(".");
     let own: &[Component] = if path.is_in(known::QUANTIZER) {
-        &[Component::Quantizer]
+        config.quantizer.settings().components_of(&within())
     } else if path.is_in(known::MODEL) {
-        config.model.settings().components_of(&path.names()[1..].join("."))
+        config.model.settings().components_of(&within())
     } else {
         &[]
     };
@@ -135,6 +136,19 @@ mod tests {
         assert_eq!(said(FSQ, &now, &[Component::Encoder, Component::Quantizer]).as_deref(), Some(levels));
         let all = said(FSQ, &now, &Component::TOKENIZER).unwrap();
         assert_eq!(all, format!("model.decoder_res_blocks: 1 there, 3 here; {levels}"));
+    }
+
+    #[test]
+    fn tail_drop_of_stages_is_the_decoders() {
+        let plain = "[quantizer]\nkind = \"residual\"\neach = { kind = \"fsq\", levels = [8, 5] }\n";
+        let dropping = format!("{plain}tail_drop = {{ keep_full = 0.5 }}\n");
+        let half = dropping.replace("0.5", "0.25");
+        let [dropping, half] = [&dropping, &half].map(String::as_str);
+        for (earlier, now) in [(plain, dropping), (dropping, plain), (dropping, half)] {
+            assert_eq!(said(earlier, now, &[Component::Encoder, Component::Quantizer]), None, "{now}");
+            let words = said(earlier, now, &[Component::Decoder]).unwrap();
+            assert!(words.starts_with("quantizer.tail_drop"), "{words}");
+        }
     }
 
     #[test]

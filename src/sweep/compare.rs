@@ -20,6 +20,7 @@ use crate::checkpoint::{Lock, RunFolder, write_atomic};
 use crate::config::{Config, shipped};
 use crate::evaluate::check_samples;
 use crate::inference::{MeasureOptions, TrainingSearch};
+use crate::model::Tokenizer;
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Run, Tell, check_batch, tell_omitted, tell_overlap, training_set, validation_set, weights};
 use crate::train::Signals;
@@ -146,6 +147,7 @@ fn prepare(options: &CompareOptions, dry_run: bool, tell: Tell) -> Result<Prepar
     problems.keep(check_weights(&plan, found, &options, tell));
     problems.keep(found.map_or(Ok(()), |found| check_samples(&found.val, &plan.base.eval)));
     let tried = try_out(&plan, found, devices[0], &mut problems, tell);
+    problems.keep(check_prefixes(&plan, &tried, &options.measures.prefixes));
     problems.finish(images.as_ref().err().filter(|_| !dry_run))?;
     settle_precision(&mut plan, &layout, &devices, tell)?;
     // Without the images it cannot be checked whether earlier trainings used the same ones.
@@ -325,6 +327,30 @@ fn try_out(
         tried.push(problems.keep(what));
     }
     tried
+}
+
+/// Refuses a prefix that no arm has. What only some arms have is measured for those.
+fn check_prefixes(plan: &Plan, tried: &[Option<Tried>], lengths: &[u32]) -> Result<()> {
+    let mut most = 0;
+    for (arm, tried) in plan.arms.iter().zip(tried) {
+        let whole = match (&arm.source, tried) {
+            (Source::Trained(config), _) => {
+                Tokenizer::prefixes_of(config.model.settings(), &config.quantizer, &config.data)?
+            }
+            (Source::Existing { .. }, Some(tried)) => tried.prefixes,
+            // It is refused for another reason.
+            (Source::Existing { .. }, None) => return Ok(()),
+        };
+        most = most.max(whole.map_or(0, |whole| whole.of));
+    }
+    let Some(length) = lengths.iter().find(|length| !(1..=most).contains(*length)) else { return Ok(()) };
+    let words = match most {
+        0 => "every arm decodes an image only from all of its tokens; leave it out (prefixes are for \
+              networks that were trained with model.tail_drop, and for residual quantizers)"
+            .to_owned(),
+        most => format!("no arm has as many tokens or stages; give numbers from 1 to {most}"),
+    };
+    Err(Misuse(format!("--prefix {length}: {words}")).into())
 }
 
 /// The jobs. Refuses earlier trainings with the same names that differ.

@@ -17,6 +17,7 @@ use crate::run::{Found, ModelChoice, Opened, Tell, Trained};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, DataError, Dataset, Fingerprint, Pipeline};
 use pixtok_images::picture;
+use pixtok_tokens::StatedPrefix;
 
 /// The keys that decide how images are prepared for an evaluation, and in which batches.
 const PREPARATION: [KnownKey; 6] = [
@@ -34,6 +35,8 @@ const FILES_AHEAD: usize = 256;
 pub(super) struct Tried {
     /// The number of codes of each codebook; absent without codebooks.
     pub codes: Option<i64>,
+    /// What the first of its tokens or codebooks are the first of; absent if only all decode.
+    pub prefixes: Option<StatedPrefix>,
     /// Text that changes whenever the evaluation may come out differently because of what is there.
     pub identity: String,
     /// The config of a run, and the fingerprint of the images that it was trained on, if it is
@@ -82,6 +85,7 @@ impl<'a> Trial<'a> {
                 let weights = Opened::Foreign(pair).weights_blake3()?;
                 Ok(Tried {
                     codes: Some(codes),
+                    prefixes: None,
                     identity: identity(path, &[adapter, weights]),
                     trained: None,
                     preparation: self.preparation(&own)?,
@@ -92,6 +96,7 @@ impl<'a> Trial<'a> {
                 let files = self.dataset.map(|dataset| self.files_of(&folder, dataset)).transpose()?;
                 Ok(Tried {
                     codes: None,
+                    prefixes: None,
                     identity: identity(path, &files.unwrap_or_default()),
                     trained: None,
                     preparation: None,
@@ -121,6 +126,7 @@ impl<'a> Trial<'a> {
         ];
         Ok(Tried {
             codes: Some(codec.vocabulary().size),
+            prefixes: codec.prefixes(),
             identity: identity(path, &parts),
             trained: Some((trained.config.clone(), trained.trained_on.clone())),
             preparation: self.preparation(&trained.config)?,

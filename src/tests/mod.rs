@@ -1,4 +1,5 @@
 //! Tests of several modules together, which may import all of them.
 
+mod networks;
 mod prefixes;
 pub(crate) mod sequence;

@@ -16,7 +16,7 @@ use crate::commands::inspect;
 use crate::config::Config;
 use crate::evaluate::{Evaluation, Measures, Options, Subject, evaluate};
 use crate::export::{EncodeOptions, decode_by, merge};
-use crate::model::tail_drop::{Tail, TailDrop};
+use crate::model::tail_drop::{Tail, TailDrop, VECTOR};
 use crate::model::{TokenShape, Tokenizer, images_from_bytes};
 use crate::quantizer::Mode;
 use crate::run::{Opened, Tell, Trained};
@@ -84,7 +84,7 @@ fn some_images_keep_all_tokens_and_the_vector_learns_from_the_others() {
         let of_latents = error.matmul(&variables["decoder.weight"].detach().tr()).view([16, TOKENS, DIM]);
         let absent = of_latents.where_scalarother(&kept.logical_not().unsqueeze(2), 0.0);
         let expected = absent.sum_dim_intlist([0i64, 1].as_slice(), false, Kind::Float);
-        let found = variables["decoder.absent"].grad();
+        let found = variables[VECTOR].grad();
         assert_eq!(found.size(), [1, DIM]);
         assert!(largest(&expected) > 0.0);
         assert!(largest(&(found - &expected)) <= 1e-5 * largest(&expected), "{quantizer}");
@@ -101,7 +101,7 @@ fn with_a_share_of_1_nothing_is_dropped_and_in_evaluation_neither() {
     assert_eq!(out.recon, whole.recon);
     out.recon.sum(Kind::Float).backward();
     // So that processes find a gradient of every variable.
-    assert_eq!(largest(&store.tensors()["decoder.absent"].grad()), 0.0);
+    assert_eq!(largest(&store.tensors()[VECTOR].grad()), 0.0);
     let (_config, never, _store) = tailed(FSQ, 0.0);
     let evaluated = never.forward(&images, Mode::Eval).unwrap();
     assert_eq!(evaluated.recon, plain.forward(&images, Mode::Eval).unwrap().recon);
@@ -128,7 +128,7 @@ fn absent_tokens_are_the_learned_vector() {
         let variables = store.tensors();
         for n in 1..=TOKENS {
             let first = indices.narrow(1, 0, n);
-            let absent = variables["decoder.absent"].expand([3, TOKENS - n, DIM], false);
+            let absent = variables[VECTOR].expand([3, TOKENS - n, DIM], false);
             let latent = Tensor::cat(&[tokenizer.quantizer.lookup(&first), absent], 1);
             let expected = latent.flatten(1, 2).matmul(&variables["decoder.weight"]).view([-1, 3, 16, 24]);
             assert_eq!(tokenizer.decode(&first, SIZE), expected, "{n} tokens");
@@ -166,6 +166,10 @@ fn prefixes_that_a_tokenizer_does_not_decode_are_refused() {
         (&tailed, tokens(0), "0 of the 5 tokens"),
         (&residual, stages(3), "the tokens are of 3 codebooks, and this tokenizer has 2"),
         (&grid, of_grid(3), "the tokens are of 3 codebooks, and this tokenizer has 2"),
+        (&grid, of_grid(2).transpose(1, 2), "has 2×3 tokens here, and 3×2 are given; give 2×3"),
+        (&grid, of_grid(1).narrow(1, 0, 1), "has 2×3 tokens here, and 1×3 are given; give 2×3"),
+        (&grid, stages(2), "has 2×3 tokens here, and 5 are given; give 2×3"),
+        (&tailed, tokens(6).view([1, 2, 3]), "has 5 tokens here, and 2×3 are given; give 5"),
     ] {
         let words = trained.codec().decode(&indices, SIZE).unwrap_err().to_string();
         assert!(words.contains(part), "{words}");

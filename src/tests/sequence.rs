@@ -35,7 +35,7 @@ pub(crate) const SIZE: ImageSize = ImageSize { height: 16, width: 24 };
 const PIXELS: i64 = 3 * 16 * 24;
 /// The number of tokens of an image, and of numbers in a latent.
 pub(super) const TOKENS: i64 = 5;
-pub(super) const SEQUENCE: TokenShape = TokenShape::Sequence { n: TOKENS as u32 };
+pub(crate) const SEQUENCE: TokenShape = TokenShape::Sequence { n: TOKENS as u32 };
 pub(super) const DIM: i64 = 2;
 
 /// A matrix from all pixels to all latents.
@@ -94,7 +94,7 @@ impl Decoder for Linear {
 }
 
 /// The toy in training, with a config that has the same quantizer.
-pub(super) fn parts(quantizer: &str, shape: TokenShape) -> (Config, Tokenizer, Variables) {
+pub(crate) fn parts(quantizer: &str, shape: TokenShape) -> (Config, Tokenizer, Variables) {
     let text = format!("[data]\ntrain = \"none\"\nimage_size = [16, 24]\n[quantizer]\n{quantizer}\n");
     let config: Config = toml::from_str(&text).unwrap();
     let (config, store) = (config.resolved(), Variables::new(Device::Cpu));

@@ -122,6 +122,9 @@ pub struct Network {
 pub struct NetworkVariant {
     pub name: String,
     pub model: Value,
+    /// Sizes of images that the trace of the encoder takes, but not that of the decoder.
+    #[serde(default)]
+    pub encoder_others: Vec<[u32; 2]>,
 }
 
 /// The values that stand for the placeholders of an [`AnySize`].

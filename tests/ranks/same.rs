@@ -118,6 +118,32 @@ fn two_and_three_processes_train_fsq_as_one_does() {
     assert!(exact != rounded, "nothing was rounded");
 }
 
+/// What is drawn for single images depends on their places in the batch, not on their process.
+#[test]
+fn two_processes_draw_what_two_micro_batches_do() {
+    const VIT: &str = "model={kind=\"vit\",patch=8,width=32,depth=2,heads=2DEPTH}";
+    const ONE_D: &str = "model={kind=\"one-d\",patch=8,width=32,depth=1,heads=2,latent_tokens=7TAIL}";
+    const STAGES: &str = "quantizer={kind=\"residual\",stages=3TAIL,each={kind=\"fsq\",levels=[8,5]}}";
+    let scratch = Scratch::new();
+    let (some, all) = (",tail_drop={keep_full=0.3}", ",tail_drop={keep_full=1.0}");
+    for (name, setting, place, drawn, nothing) in [
+        ("vit", VIT, "DEPTH", ",stochastic_depth=0.5", ""),
+        ("one-d", ONE_D, "TAIL", some, all),
+        ("stages", STAGES, "TAIL", some, all),
+    ] {
+        let weights = |size: u32, what: &str, drawn: &str, more: &[&str]| {
+            let (run, setting) = (format!("{name}-{what}"), setting.replace(place, drawn));
+            let args = [&["--set", &setting, "--set=train.steps=6"][..], more].concat();
+            trained(&scratch, size, &run, &args);
+            fs::read(scratch.path(&run).join("step-000006/model.safetensors")).unwrap()
+        };
+        let two = weights(2, "two", drawn, &[]);
+        let in_parts = weights(1, "in-parts", drawn, &["--set=train.micro_batches=2"]);
+        assert!(two == in_parts, "{name}: two processes differ from one with two micro-batches");
+        assert!(two != weights(2, "plain", nothing, &[]), "{name}: nothing was drawn");
+    }
+}
+
 /// Each process has a log of its own, and the run's log has the speed of all together.
 fn each_process_logs_its_speed(run: &Path) {
     let own = [0, 1].map(|process| log(&run.join(format!("processes/{process}.jsonl"))));

@@ -38,8 +38,8 @@ impl Reconstruction {
         Self { store, tokenizer, loss, optimizer, freeze }
     }
 
-    /// Images through the tokenizer. Where encoder and quantizer are both frozen, the latents are those of an evaluation, and the
-    /// quantizer has nothing to say.
+    /// Images through the tokenizer. Where encoder and quantizer are both frozen, the latents are
+    /// those of an evaluation, and the quantizer has nothing to say.
     pub(super) fn forward(&self, images: &Tensor, at: At) -> Result<model::Reconstruction, ModelError> {
         let train = Mode::Train { noise: at.noise, world: at.world };
         if !(self.frozen(Component::Encoder) && self.frozen(Component::Quantizer)) {
@@ -55,7 +55,8 @@ impl Reconstruction {
         });
         let image = size_of(images);
         let shape = self.tokenizer.shape(image)?;
-        let recon = self.tokenizer.reconstruct(&quantized.latent, shape, image, train);
+        let kept = self.tokenizer.kept(&quantized, train);
+        let recon = self.tokenizer.reconstruct(&kept, shape, image, train);
         let quantized = Quantized { losses: vec![], statistics: vec![], ..quantized };
         Ok(model::Reconstruction { recon, latents, quantized })
     }
@@ -122,4 +123,36 @@ pub(super) fn logged(reconstruction: &[LossTerm], quantizer: &[LossTerm]) -> Vec
 /// The values of the terms, times their weights.
 pub(super) fn weighted<'a>(terms: impl Iterator<Item = &'a LossTerm>) -> Vec<(String, Tensor)> {
     terms.map(|term| (term.name.to_owned(), &term.value.detach() * term.weight)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Kind;
+
+    use super::*;
+    use crate::loss;
+    use crate::model::images_from_bytes;
+    use crate::tests::sequence::{RESIDUAL, SEQUENCE, parts};
+    use crate::world::World;
+    use pixtok_torch::Noise;
+
+    #[test]
+    fn a_decoder_beside_frozen_parts_trains_on_first_stages_too() {
+        let quantizer = format!("{RESIDUAL}\ntail_drop = {{ keep_full = 0.0 }}");
+        let made = |freeze: Vec<Component>| {
+            let (_config, tokenizer, store) = parts(&quantizer, SEQUENCE);
+            let loss = Loss::new(loss::Config::default(), None).unwrap();
+            Reconstruction::new(store, tokenizer, loss, optim::Config::default(), freeze)
+        };
+        pixtok_torch::reseed(Seed(3));
+        let images = images_from_bytes(&Tensor::randint(256, [8, 3, 16, 24], (Kind::Uint8, Device::Cpu)));
+        let at = At { step: 0, micro_batch: 0, noise: Noise::new(Seed(4)), world: World::alone() };
+        let frozen = made(vec![Component::Encoder, Component::Quantizer]);
+        let out = frozen.forward(&images, at).unwrap();
+        assert_eq!(out.recon, made(vec![]).forward(&images, at).unwrap().recon);
+        // Only what the decoder gets lacks stages.
+        let evaluated = frozen.tokenizer.forward(&images, Mode::Eval).unwrap();
+        assert_eq!(out.quantized.latent, evaluated.quantized.latent);
+        assert_ne!(out.recon, evaluated.recon);
+    }
 }
