@@ -8,6 +8,9 @@ use super::ModelError;
 use crate::layers::Linear;
 use crate::variables::{Init, Scope};
 
+/// The base of the frequencies of a rotation where a config names none.
+pub const ROPE_BASE: f64 = 100.0;
+
 /// Numbers of a head that turn together: a pair for the row and a pair for the column.
 const TURNED_TOGETHER: i64 = 4;
 
@@ -130,15 +133,22 @@ pub fn check_range(key: &str, value: i64, range: RangeInclusive<i64>) -> Result<
     Err(ModelError::Network(format!("{key} has {value}; it must be from {least} to {most}")))
 }
 
-/// Checks `model.rope_base`, the base of the frequencies of a rotation.
+/// Checks `model.rope_base`, the base of the frequencies of a rotation. `turned`: whether attention
+/// rotates queries and keys.
 ///
 /// # Errors
-/// When it is not over 1.
-pub fn check_rope_base(base: f64) -> Result<(), ModelError> {
-    if base > 1.0 && base.is_finite() {
-        return Ok(());
+/// When it is not over 1, or given for a network that rotates nothing.
+pub fn check_rope_base(base: Option<f64>, turned: bool) -> Result<(), ModelError> {
+    match base {
+        Some(base) if !turned => Err(ModelError::Network(format!(
+            "model.rope_base is {base}, and model.positions \"learned\" rotates nothing; leave it out, or set \
+             model.positions = \"rope\""
+        ))),
+        Some(base) if !(base > 1.0 && base.is_finite()) => {
+            Err(ModelError::Network(format!("model.rope_base is {base}; it must be over 1")))
+        }
+        _ => Ok(()),
     }
-    Err(ModelError::Network(format!("model.rope_base is {base}; it must be over 1")))
 }
 
 /// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
@@ -197,9 +207,11 @@ mod tests {
         let six = Sizes { heads: 4, ..sizes };
         assert!(six.check_heads("model.", false).is_ok());
         assert!(words(six.check_heads("model.", true)).contains("4 heads of 6"));
-        assert!(check_rope_base(10.0).is_ok());
+        assert!(check_rope_base(Some(10.0), true).is_ok() && check_rope_base(None, false).is_ok());
         for base in [1.0, f64::NAN, f64::INFINITY] {
-            assert!(words(check_rope_base(base)).starts_with(&format!("model.rope_base is {base};")));
+            let words = words(check_rope_base(Some(base), true));
+            assert!(words.starts_with(&format!("model.rope_base is {base};")), "{words}");
         }
+        assert!(words(check_rope_base(Some(10.0), false)).contains("rope_base is 10, and"));
     }
 }

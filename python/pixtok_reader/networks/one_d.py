@@ -33,9 +33,9 @@ class Plan:
             for half, prefix in (("encoder", ""), ("decoder", "decoder_"))
         }
         self.grid = model["trained_grid"]
-        self.rope_base, self.extension = model["rope_base"], model["extension"]
         # Learned positions are of one size.
-        self.learned = model["positions"] == "learned"
+        self.learned, self.extension = model["positions"] == "learned", model["extension"]
+        self.rope_base = None if self.learned else model["rope_base"]
         self.only_size = self.image_size if self.learned else None
 
     def rotation(self, half: str) -> RotationSettings | None:

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::transformer::{Given, NamedSize, Sizes};
+use crate::model::transformer::{Given, NamedSize, ROPE_BASE, Sizes};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,8 +45,9 @@ pub struct Config {
     pub latent_channels: Option<i64>,
     /// How the patches' positions are known.
     pub positions: Positions,
-    /// The base of the frequencies of [`Positions::Rope`].
-    pub rope_base: f64,
+    /// The base of the frequencies of [`Positions::Rope`]; absent: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_base: Option<f64>,
     /// What [`Positions::Rope`] does at sizes beyond the trained one.
     pub extension: Extension,
     /// Whether the blocks are computed again in the backward pass, which saves memory.
@@ -76,7 +77,7 @@ impl Default for Config {
             latent_tokens: 64,
             latent_channels: None,
             positions: Positions::default(),
-            rope_base: 100.0,
+            rope_base: None,
             extension: Extension::default(),
             checkpoint_blocks: false,
             pixel_decoder: None,
@@ -198,6 +199,9 @@ impl Config {
     pub(super) fn with_fixed_defaults(mut self) -> Self {
         if self.size.is_none() {
             [self.width, self.depth, self.heads] = self.encoder_sizes().written();
+        }
+        if self.positions == Positions::Rope {
+            self.rope_base.get_or_insert(ROPE_BASE);
         }
         if self.layout == Layout::Legacy {
             self.pixel_decoder.get_or_insert_default();

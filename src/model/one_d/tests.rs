@@ -241,7 +241,8 @@ fn settings_that_do_not_fit_say_so() {
     says(&Config { depth: Some(0), ..small() }, &["model.depth has 0"]);
     says(&Config { extension: Extension::Ntk, ..small() }, &["model.extension", "rope"]);
     says(&Config { heads: Some(4), ..turned() }, &["4 heads of 6", "multiple of 4"]);
-    says(&Config { rope_base: 1.0, ..turned() }, &["rope_base is 1"]);
+    says(&Config { rope_base: Some(1.0), ..turned() }, &["rope_base is 1;"]);
+    says(&Config { rope_base: Some(7.0), ..small() }, &["rope_base is 7", "learned", "leave it out"]);
     says(&Config { positions: Positions::Rope, ..legacy() }, &["rope", "legacy"]);
     let tail_drop = Some(TailDrop { keep_full: 0.5 });
     says(&Config { tail_drop, ..legacy() }, &["model.tail_drop", "legacy", "mix"]);

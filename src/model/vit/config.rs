@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{AttentionNorm, Extension, FeedForwardKind, NormKind};
-use crate::model::transformer::{Given, NamedSize, Sizes};
+use crate::model::transformer::{Given, NamedSize, ROPE_BASE, Sizes};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,8 +41,9 @@ pub struct Config {
     pub feed_forward: FeedForwardKind,
     /// How the patches' positions are known.
     pub positions: Positions,
-    /// The base of the frequencies of [`Positions::Rope`].
-    pub rope_base: f64,
+    /// The base of the frequencies of [`Positions::Rope`]; absent: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_base: Option<f64>,
     /// What is done with positions at sizes beyond the trained one.
     pub extension: Extension,
     /// The normalisation of queries and keys.
@@ -79,7 +80,7 @@ impl Default for Config {
             norm: NormKind::Rms,
             feed_forward: FeedForwardKind::SwiGlu,
             positions: Positions::default(),
-            rope_base: 100.0,
+            rope_base: None,
             extension: Extension::None,
             attention_norm: AttentionNorm::None,
             layer_scale: None,
@@ -153,11 +154,14 @@ impl Config {
         self.feed_forward.hidden(width)
     }
 
-    /// The settings with the size of the encoder written out if no word states it.
+    /// The settings with fixed defaults of absent keys written out.
     #[must_use]
     pub fn resolved(mut self) -> Self {
         if self.size.is_none() {
             [self.width, self.depth, self.heads] = self.encoder_sizes().written();
+        }
+        if self.positions == Positions::Rope {
+            self.rope_base.get_or_insert(ROPE_BASE);
         }
         self
     }
@@ -166,6 +170,7 @@ impl Config {
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
         let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
         (self.size, self.decoder_size) = (None, None);
+        self = self.resolved();
         [self.width, self.depth, self.heads] = encoder.written();
         [self.decoder_width, self.decoder_depth, self.decoder_heads] = decoder.written();
         self.latent_channels.get_or_insert(latent_channels);

@@ -4,7 +4,7 @@ use super::check::check;
 use super::config::{Config, Positions};
 use crate::layers::{BlockSettings, Extension, RotationSettings, StackSettings};
 use crate::model::grid::patches_of;
-use crate::model::transformer::Sizes;
+use crate::model::transformer::{ROPE_BASE, Sizes};
 use crate::model::{ImageSize, ModelError, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
@@ -71,7 +71,7 @@ impl Plan {
     /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
     pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
         (self.settings.positions == Positions::Rope).then(|| RotationSettings {
-            base: self.settings.rope_base,
+            base: self.settings.rope_base.unwrap_or(ROPE_BASE),
             head_dim: sizes.head_dim(),
             trained: self.trained_grid(),
             extension: self.settings.extension,
