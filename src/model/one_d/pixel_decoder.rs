@@ -33,13 +33,14 @@ impl CodeHead {
         }
     }
 
-    /// The mean of the codes, weighted by the softmax of their logits.
+    /// The mean of the codes, weighted by the softmax of their logits, which is float32 on every
+    /// device: autocast makes it so on CUDA only.
     ///
     /// # Shapes
     /// `[B, P, width]` -> `[B, P, dim]`.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let logits = self.logits.forward(&self.hidden.forward(x).tanh());
-        logits.softmax(-1, None::<Kind>).matmul(&self.codebook)
+        logits.softmax(-1, Kind::Float).matmul(&self.codebook)
     }
 }
 
