@@ -5,14 +5,13 @@ use tch::Device;
 
 use super::haar::Haar;
 use super::per_stage::PerStage;
-use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
+use crate::layers::{
+    GROUP_NORM_EPS, GroupNorm, ResBlock, ResBlockSettings, Shortcut, VQGAN_EPS, norm_groups,
+};
 use crate::model::grid::check_image_size;
 use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
-
-/// The epsilon of every normalisation in [`Variant::Vqgan`].
-const VQGAN_EPS: f64 = 1e-6;
 
 /// The number of groups of every normalisation in [`Variant::Vqgan`], at any width.
 pub(super) const VQGAN_GROUPS: i64 = 32;
@@ -96,6 +95,14 @@ impl Variant {
         match self {
             Self::Plain => norm_groups(channels),
             Self::Vqgan => VQGAN_GROUPS,
+        }
+    }
+
+    /// The epsilon of every normalisation.
+    fn eps(self) -> f64 {
+        match self {
+            Self::Plain => GROUP_NORM_EPS,
+            Self::Vqgan => VQGAN_EPS,
         }
     }
 }
@@ -191,11 +198,20 @@ impl Plan {
 
     /// A normalisation over `channels`.
     pub fn norm(&self, path: &Scope, channels: i64) -> GroupNorm {
-        let eps = match self.variant {
-            Variant::Plain => GROUP_NORM_EPS,
-            Variant::Vqgan => VQGAN_EPS,
+        GroupNorm::new(path, self.groups(channels), channels, self.variant.eps())
+    }
+
+    /// A residual block from `channels_in` to `channels_out`.
+    pub fn res_block(&self, path: &Scope, channels_in: i64, channels_out: i64) -> ResBlock {
+        let channels = [channels_in, channels_out];
+        let settings = ResBlockSettings {
+            channels,
+            groups: channels.map(|channels| self.groups(channels)),
+            eps: self.variant.eps(),
+            bias: true,
+            shortcut: Shortcut::OfInput,
         };
-        GroupNorm::new(path, self.groups(channels), channels, eps)
+        ResBlock::new(path, &settings)
     }
 
     /// Pixels per position of the latent grid, along each axis.

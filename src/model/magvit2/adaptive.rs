@@ -2,7 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use super::blocks::{EPS, NORM_GROUPS};
+use super::blocks::NORM_GROUPS;
+use crate::layers::VQGAN_EPS;
 use crate::variables::{Init, Scope};
 
 /// What the decoder's normalisations know of a latent: two vectors for each image.
@@ -19,7 +20,7 @@ impl Style {
     /// Of `z_q`, `[B, N, D]` with at least two positions.
     pub fn of(z_q: &Tensor) -> Self {
         Self {
-            deviation: (z_q.var_dim([1].as_slice(), true, false) + EPS).sqrt(),
+            deviation: (z_q.var_dim([1].as_slice(), true, false) + VQGAN_EPS).sqrt(),
             mean: z_q.mean_dim([1].as_slice(), false, Kind::Float),
         }
     }
@@ -47,7 +48,7 @@ impl AdaptiveNorm {
         let of_channels = |vectors: Tensor| vectors.unsqueeze(2).unsqueeze(3);
         let scale = of_channels(self.gamma.forward(&style.deviation));
         let shift = of_channels(self.beta.forward(&style.mean));
-        x.group_norm(NORM_GROUPS, None::<&Tensor>, None::<&Tensor>, EPS, true) * scale + shift
+        x.group_norm(NORM_GROUPS, None::<&Tensor>, None::<&Tensor>, VQGAN_EPS, true) * scale + shift
     }
 }
 

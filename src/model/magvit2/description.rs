@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::blocks::{EPS, NORM_GROUPS};
+use super::blocks::NORM_GROUPS;
 use super::plan::{Config, Plan};
+use crate::layers::VQGAN_EPS;
 
 /// The settings with what stands for absent ones.
 #[derive(Serialize)]
@@ -25,7 +26,7 @@ impl Description {
             kind: "magvit2",
             settings: Config { latent_channels: Some(plan.latent_channels), ..plan.settings.clone() },
             norm_groups: NORM_GROUPS,
-            eps: EPS,
+            eps: VQGAN_EPS,
         }
     }
 }

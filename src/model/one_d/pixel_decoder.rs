@@ -4,11 +4,11 @@
 use tch::{Kind, Tensor, nn::Module};
 
 use super::config;
-use crate::layers::{Conv2d, GroupNorm, Linear, conv, norm_silu, plain_layout, upsample};
+use crate::layers::{
+    Conv2d, GroupNorm, Linear, ResBlock, ResBlockSettings, Shortcut, VQGAN_EPS, conv, norm_silu,
+    plain_layout, upsample,
+};
 use crate::variables::{Init, Scope};
-
-/// The epsilon of every group normalisation.
-const GROUP_NORM_EPS: f64 = 1e-6;
 
 /// Chooses softly among the codes of a codebook.
 #[derive(Debug)]
@@ -62,9 +62,9 @@ impl PixelDecoder {
             settings.multipliers.iter().map(|multiplier| settings.channels * multiplier).collect();
         let mut channels = widths.last().copied().unwrap_or(settings.channels);
         let blocks = |path: &Scope, from: i64, to: i64| -> Vec<ResBlock> {
-            let widths = |i| if i == 0 { (from, to) } else { (to, to) };
+            let widths = |i| if i == 0 { [from, to] } else { [to, to] };
             (0..settings.res_blocks)
-                .map(|i| ResBlock::new(&(path / format!("res{i}")), groups, widths(i)))
+                .map(|i| res_block(&(path / format!("res{i}")), groups, widths(i)))
                 .collect()
         };
         let stem = conv(&(path / "stem"), settings.code_dim, channels, 3, 1);
@@ -80,7 +80,7 @@ impl PixelDecoder {
             stem,
             middle,
             stages,
-            norm: GroupNorm::new(&(path / "norm"), groups, channels, GROUP_NORM_EPS),
+            norm: GroupNorm::new(&(path / "norm"), groups, channels, VQGAN_EPS),
             head: conv(&(path / "head").touching_pixels(), channels, 3, 3, 1),
         }
     }
@@ -107,47 +107,14 @@ impl PixelDecoder {
     }
 }
 
-/// Group norm, SiLU and a 3×3 convolution without bias, twice. Where the widths differ, what is
-/// added to the result is no map of the block's input but a 1×1 convolution of the result itself,
-/// as in the published program.
-#[derive(Debug)]
-struct ResBlock {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    shortcut: Option<Conv2d>,
-}
-
-impl ResBlock {
-    fn new(path: &Scope, groups: i64, (from, to): (i64, i64)) -> Self {
-        let norm = |name: &str, channels| GroupNorm::new(&(path / name), groups, channels, GROUP_NORM_EPS);
-        Self {
-            norm1: norm("norm1", from),
-            conv1: bare_conv(&(path / "conv1"), (from, to), 3),
-            norm2: norm("norm2", to),
-            conv2: bare_conv(&(path / "conv2"), (to, to), 3),
-            shortcut: (from != to).then(|| bare_conv(&(path / "shortcut"), (to, to), 1)),
-        }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&norm_silu(&self.norm1, x));
-        let h = self.conv2.forward(&norm_silu(&self.norm2, &h));
-        match &self.shortcut {
-            Some(shortcut) => &h + shortcut.forward(&h),
-            None => h + x,
-        }
-    }
-}
-
-/// A convolution without bias that keeps the size.
-fn bare_conv(path: &Scope, (from, to): (i64, i64), kernel: i64) -> Conv2d {
-    let init = Init::fan_in(from * kernel * kernel);
-    Conv2d {
-        weight: path.conv("weight", [to, from, kernel, kernel], init),
-        bias: None,
-        stride: 1,
-        padding: kernel / 2,
-    }
+/// A residual block, whose convolutions have no biases.
+fn res_block(path: &Scope, groups: i64, channels: [i64; 2]) -> ResBlock {
+    let settings = ResBlockSettings {
+        channels,
+        groups: [groups; 2],
+        eps: VQGAN_EPS,
+        bias: false,
+        shortcut: Shortcut::OfResult,
+    };
+    ResBlock::new(path, &settings)
 }
