@@ -27,6 +27,13 @@ impl Linear {
             bias: bias.then(|| path.bias("bias", to, Init::Zeros)),
         }
     }
+
+    /// From `from` to `to` numbers, with PyTorch's initial distributions.
+    #[must_use]
+    pub fn by_fan_in(path: &Scope, from: i64, to: i64) -> Self {
+        let init = Init::fan_in(from);
+        Self { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+    }
 }
 
 impl Module for Linear {

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use super::ModelError;
 use crate::layers::Linear;
-use crate::variables::{Init, Scope};
+use crate::variables::Scope;
 
 /// The base of the frequencies of a rotation where a config names none.
 pub const ROPE_BASE: f64 = 100.0;
@@ -155,8 +155,7 @@ pub fn check_rope_base(base: Option<f64>, turned: bool) -> Result<(), ModelError
 /// same spread at any width; at TiTok's widths that is the spread of TiTok's.
 #[must_use]
 pub fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
-    let init = Init::fan_in(from);
-    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+    Linear::by_fan_in(path, from, to)
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Normalisation that takes its scale and shift from the latent.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, nn::Module};
 
 use super::blocks::NORM_GROUPS;
-use crate::layers::VQGAN_EPS;
-use crate::variables::{Init, Scope};
+use crate::layers::{Linear, VQGAN_EPS};
+use crate::variables::Scope;
 
 /// What the decoder's normalisations know of a latent: two vectors for each image.
 #[derive(Debug)]
@@ -29,16 +29,16 @@ impl Style {
 /// Group normalisation without weights of its own, then γ(deviation) · x + β(mean).
 #[derive(Debug)]
 pub(super) struct AdaptiveNorm {
-    gamma: Affine,
-    beta: Affine,
+    gamma: Linear,
+    beta: Linear,
 }
 
 impl AdaptiveNorm {
     /// For feature maps of `channels`, by latents of width `latent_channels`.
     pub fn new(path: &Scope, latent_channels: i64, channels: i64) -> Self {
         Self {
-            gamma: Affine::new(&(path / "gamma"), latent_channels, channels),
-            beta: Affine::new(&(path / "beta"), latent_channels, channels),
+            gamma: Linear::by_fan_in(&(path / "gamma"), latent_channels, channels),
+            beta: Linear::by_fan_in(&(path / "beta"), latent_channels, channels),
         }
     }
 
@@ -49,23 +49,5 @@ impl AdaptiveNorm {
         let scale = of_channels(self.gamma.forward(&style.deviation));
         let shift = of_channels(self.beta.forward(&style.mean));
         x.group_norm(NORM_GROUPS, None::<&Tensor>, None::<&Tensor>, VQGAN_EPS, true) * scale + shift
-    }
-}
-
-/// A linear layer with PyTorch's default initialisation.
-#[derive(Debug)]
-struct Affine {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Affine {
-    fn new(path: &Scope, from: i64, to: i64) -> Self {
-        let init = Init::fan_in(from);
-        Self { weight: path.matrix("weight", [to, from], init), bias: path.bias("bias", to, init) }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
     }
 }
