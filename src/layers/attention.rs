@@ -43,10 +43,10 @@ impl Attention {
     /// As a block's settings have it; `heads` must divide the width.
     #[must_use]
     pub fn new(path: &Scope, settings: &BlockSettings) -> Self {
-        let BlockSettings { width, heads, bias, .. } = *settings;
+        let BlockSettings { width, heads, .. } = *settings;
         let norm = |name: &str| Norm::new(&(path / name), NormKind::Rms, width / heads, settings.eps);
         Self {
-            qkv: Linear::new(&(path / "qkv"), width, 3 * width, bias),
+            qkv: Linear::new(&(path / "qkv"), width, 3 * width),
             norm: match settings.attention_norm {
                 AttentionNorm::None => QueryKeyNorm::None,
                 AttentionNorm::QkRms => {
@@ -54,7 +54,7 @@ impl Attention {
                 }
                 AttentionNorm::KeyL2 => QueryKeyNorm::KeyL2,
             },
-            out: Linear::new(&(path / "out"), width, width, bias),
+            out: Linear::new(&(path / "out"), width, width),
             heads,
         }
     }
@@ -116,7 +116,6 @@ mod tests {
             norm: NormKind::Rms,
             eps: 1e-6,
             feed_forward: FeedForwardKind::Gelu,
-            bias: true,
             attention_norm,
             layer_scale: None,
             stochastic_depth: 0.0,

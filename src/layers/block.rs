@@ -23,8 +23,6 @@ pub struct BlockSettings {
     pub eps: f64,
     /// The kind of the feed-forward part.
     pub feed_forward: FeedForwardKind,
-    /// Whether the linear layers have biases.
-    pub bias: bool,
     /// Of queries and keys.
     pub attention_norm: AttentionNorm,
     /// The initial value of a learned scale of each part's result, for each channel; `None`: no
@@ -93,7 +91,7 @@ impl Block {
     /// A block with these settings.
     #[must_use]
     pub fn new(path: &Scope, settings: &BlockSettings) -> Self {
-        let BlockSettings { width, hidden, bias, .. } = *settings;
+        let BlockSettings { width, hidden, .. } = *settings;
         let norm = |name: &str| Norm::new(&(path / name), settings.norm, width, settings.eps);
         let scale = |name: &str| {
             let same = |value| Init::Gaussian { mean: value, deviation: 0.0 };
@@ -105,7 +103,7 @@ impl Block {
             attention: Attention::new(&(path / "attention"), settings),
             scale1: scale("scale1"),
             norm2: norm("norm2"),
-            feed_forward: FeedForward::new(&feed_forward, settings.feed_forward, width, hidden, bias),
+            feed_forward: FeedForward::new(&feed_forward, settings.feed_forward, width, hidden),
             scale2: scale("scale2"),
             stochastic_depth: settings.stochastic_depth,
         }
@@ -153,7 +151,6 @@ mod tests {
             norm: NormKind::Rms,
             eps: 1e-6,
             feed_forward: FeedForwardKind::SwiGlu,
-            bias: true,
             attention_norm: AttentionNorm::QkRms,
             layer_scale: Some(1e-1),
             stochastic_depth: 0.25,

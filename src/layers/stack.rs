@@ -107,7 +107,6 @@ mod tests {
             norm: NormKind::Layer,
             eps: 1e-6,
             feed_forward: FeedForwardKind::Gelu,
-            bias: true,
             attention_norm: AttentionNorm::None,
             layer_scale: None,
             stochastic_depth: 0.5,

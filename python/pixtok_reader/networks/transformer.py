@@ -29,7 +29,6 @@ class BlockSettings:
     eps: float = 1e-5
     # "gelu" or "swiglu".
     feed_forward: str = "gelu"
-    bias: bool = True
     # "none", "qk-rms" or "key-l2".
     attention_norm: str = "none"
     # Whether each part's result has a learned scale.
@@ -47,8 +46,8 @@ class Attention(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         width, self.heads = settings.width, settings.heads
-        self.qkv = nn.Linear(width, 3 * width, settings.bias)
-        self.out = nn.Linear(width, width, settings.bias)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
         self.attention_norm = settings.attention_norm
         if self.attention_norm == "qk-rms":
             self.query_norm = norm("rms", width // self.heads, settings.eps)
@@ -77,9 +76,9 @@ class SwiGlu(nn.Module):
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        self.gate = nn.Linear(settings.width, settings.hidden, settings.bias)
-        self.up = nn.Linear(settings.width, settings.hidden, settings.bias)
-        self.down = nn.Linear(settings.hidden, settings.width, settings.bias)
+        self.gate = nn.Linear(settings.width, settings.hidden)
+        self.up = nn.Linear(settings.width, settings.hidden)
+        self.down = nn.Linear(settings.hidden, settings.width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x)) * self.up(x))
@@ -90,8 +89,8 @@ class Gelu(nn.Module):
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        self.up = nn.Linear(settings.width, settings.hidden, settings.bias)
-        self.down = nn.Linear(settings.hidden, settings.width, settings.bias)
+        self.up = nn.Linear(settings.width, settings.hidden)
+        self.down = nn.Linear(settings.hidden, settings.width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))

@@ -47,7 +47,7 @@ impl Decoder {
                 None => {
                     let linear = (path / "pixels").touching_pixels();
                     Pixels::Linear {
-                        linear: Linear::new(&linear, width, patch * patch * 3, true),
+                        linear: Linear::new(&linear, width, patch * patch * 3),
                         head: head(&(path / "head").touching_pixels()),
                     }
                 }

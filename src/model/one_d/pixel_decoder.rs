@@ -23,8 +23,8 @@ impl CodeHead {
     pub fn new(path: &Scope, width: i64, settings: &config::PixelDecoder) -> Self {
         let bound = 1.0 / settings.codes as f64;
         Self {
-            hidden: Linear::new(&(path / "hidden"), width, 2 * width, true),
-            logits: Linear::new(&(path / "logits"), 2 * width, settings.codes, true),
+            hidden: Linear::new(&(path / "hidden"), width, 2 * width),
+            logits: Linear::new(&(path / "logits"), 2 * width, settings.codes),
             codebook: path.embedding(
                 "codebook",
                 [settings.codes, settings.code_dim],

@@ -99,7 +99,6 @@ impl Plan {
             norm: NormKind::Layer,
             eps: LAYER_NORM_EPS,
             feed_forward: FeedForwardKind::Gelu,
-            bias: true,
             attention_norm: AttentionNorm::None,
             layer_scale: None,
             stochastic_depth: 0.0,

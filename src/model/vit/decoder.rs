@@ -28,7 +28,7 @@ impl Decoder {
         Self {
             stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
             trunk: Trunk::new(path, plan, plan.decoder, Component::Decoder),
-            head: Linear::new(&(path / "head").touching_pixels(), width, plan.patch_numbers(), true),
+            head: Linear::new(&(path / "head").touching_pixels(), width, plan.patch_numbers()),
             conv: plan.settings.head_conv.then(|| conv(&(path / "conv").touching_pixels(), 3, 3, 3, 1)),
             patch: plan.settings.patch,
         }

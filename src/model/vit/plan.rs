@@ -89,7 +89,6 @@ impl Plan {
             norm,
             eps: EPS,
             feed_forward,
-            bias: true,
             attention_norm,
             layer_scale,
             stochastic_depth,
