@@ -39,6 +39,7 @@ enum Pixels {
 impl Decoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
         let (width, patch) = (plan.decoder.width, plan.settings.patch);
+        let recompute = plan.settings.checkpoint_blocks;
         Self {
             stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
             mask_token: vectors(path, "mask_token", 1, width),
@@ -53,7 +54,7 @@ impl Decoder {
                 }
                 Some(settings) => Pixels::Codes {
                     codes: CodeHead::new(&(path / "codes"), width, settings),
-                    decoder: PixelDecoder::new(&(path / "pixels"), settings),
+                    decoder: PixelDecoder::new(&(path / "pixels"), settings, recompute),
                 },
             },
             patch,

@@ -9,6 +9,7 @@ use crate::layers::{
     plain_layout, upsample,
 };
 use crate::variables::{Init, Scope};
+use pixtok_torch::{Shared, recomputed};
 
 /// Chooses softly among the codes of a codebook.
 #[derive(Debug)]
@@ -48,23 +49,25 @@ impl CodeHead {
 #[derive(Debug)]
 pub(super) struct PixelDecoder {
     stem: Conv2d,
-    middle: Vec<ResBlock>,
+    middle: Vec<Shared<ResBlock>>,
     /// The blocks of each resolution, and the convolution after the enlargement to the next one.
-    stages: Vec<(Vec<ResBlock>, Option<Conv2d>)>,
+    stages: Vec<(Vec<Shared<ResBlock>>, Option<Conv2d>)>,
     norm: GroupNorm,
     head: Conv2d,
+    /// Whether the backward pass computes the residual blocks again.
+    recompute: bool,
 }
 
 impl PixelDecoder {
-    pub fn new(path: &Scope, settings: &config::PixelDecoder) -> Self {
+    pub fn new(path: &Scope, settings: &config::PixelDecoder, recompute: bool) -> Self {
         let groups = settings.norm_groups;
         let widths: Vec<i64> =
             settings.multipliers.iter().map(|multiplier| settings.channels * multiplier).collect();
         let mut channels = widths.last().copied().unwrap_or(settings.channels);
-        let blocks = |path: &Scope, from: i64, to: i64| -> Vec<ResBlock> {
+        let blocks = |path: &Scope, from: i64, to: i64| -> Vec<Shared<ResBlock>> {
             let widths = |i| if i == 0 { [from, to] } else { [to, to] };
             (0..settings.res_blocks)
-                .map(|i| res_block(&(path / format!("res{i}")), groups, widths(i)))
+                .map(|i| Shared::new(res_block(&(path / format!("res{i}")), groups, widths(i))))
                 .collect()
         };
         let stem = conv(&(path / "stem"), settings.code_dim, channels, 3, 1);
@@ -82,6 +85,7 @@ impl PixelDecoder {
             stages,
             norm: GroupNorm::new(&(path / "norm"), groups, channels, VQGAN_EPS),
             head: conv(&(path / "head").touching_pixels(), channels, 3, 3, 1),
+            recompute,
         }
     }
 
@@ -94,7 +98,11 @@ impl PixelDecoder {
     /// # Shapes
     /// `[B, dim, h, w]` -> `[B, 3, f·h, f·w]`, where f is the enlargement of all resolutions.
     pub fn forward(&self, codes: &Tensor) -> Tensor {
-        let through = |x: Tensor, blocks: &[ResBlock]| blocks.iter().fold(x, |x, block| block.forward(&x));
+        let through = |x: Tensor, blocks: &[Shared<ResBlock>]| {
+            blocks.iter().fold(x, |x, block| {
+                if self.recompute { recomputed(block, &x, ResBlock::forward) } else { block.forward(&x) }
+            })
+        };
         let x = through(self.stem.forward(&plain_layout(codes)), &self.middle);
         let x = self.stages.iter().fold(x, |x, (blocks, up)| {
             let x = through(x, blocks);
