@@ -196,7 +196,7 @@ impl Config {
     }
 
     /// The settings with fixed defaults of absent keys written out.
-    pub(super) fn with_fixed_defaults(mut self) -> Self {
+    pub(super) fn resolved(mut self) -> Self {
         if self.size.is_none() {
             [self.width, self.depth, self.heads] = self.encoder_sizes().written();
         }
@@ -213,7 +213,7 @@ impl Config {
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
         let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
         (self.size, self.decoder_size) = (None, None);
-        self = self.with_fixed_defaults();
+        self = self.resolved();
         [self.width, self.depth, self.heads] = encoder.written();
         [self.decoder_width, self.decoder_depth, self.decoder_heads] = decoder.written();
         self.latent_channels.get_or_insert(latent_channels);

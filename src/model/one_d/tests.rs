@@ -198,9 +198,10 @@ fn sizes_and_absent_keys_are_numbers_in_the_description() {
     let numbers = Config { width: Some(768), depth: Some(12), heads: Some(12), ..config.clone() };
     let numbers = Config { size: None, ..numbers };
     assert_eq!(config.written_out(&fsq()), numbers.written_out(&fsq()));
-    let model::Config::OneD(resolved) = Config::default().resolved() else { panic!("another kind") };
-    assert_eq!((resolved.width, resolved.depth, resolved.heads), (Some(512), Some(8), Some(8)));
-    assert_eq!(config.resolved(), model::Config::OneD(config.clone()));
+    let saved = Config::default().resolved();
+    assert_eq!((saved.width, saved.depth, saved.heads), (Some(512), Some(8), Some(8)));
+    assert_eq!(turned().resolved().rope_base, Some(100.0));
+    assert_eq!(config.clone().resolved(), config);
 }
 
 /// Muon takes matrices and convolutions that touch no pixels.

@@ -155,8 +155,7 @@ impl Config {
     }
 
     /// The settings with fixed defaults of absent keys written out.
-    #[must_use]
-    pub fn resolved(mut self) -> Self {
+    pub(super) fn resolved(mut self) -> Self {
         if self.size.is_none() {
             [self.width, self.depth, self.heads] = self.encoder_sizes().written();
         }
