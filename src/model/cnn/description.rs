@@ -48,7 +48,7 @@ impl Description {
                 strides: Some(settings.encoder_strides()),
                 decoder_res_blocks: Some(decoder_res_blocks.clone()),
                 latent_channels: Some(plan.outer_channels.unwrap_or(plan.latent_channels)),
-                // Of training alone.
+                // Only training uses it.
                 checkpoint_blocks: false,
                 ..settings.clone()
             },

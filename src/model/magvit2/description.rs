@@ -24,7 +24,12 @@ impl Description {
     pub fn of(plan: &Plan) -> Self {
         Self {
             kind: "magvit2",
-            settings: Config { latent_channels: Some(plan.latent_channels), ..plan.settings.clone() },
+            settings: Config {
+                latent_channels: Some(plan.latent_channels),
+                // Only training uses it.
+                checkpoint_blocks: false,
+                ..plan.settings.clone()
+            },
             norm_groups: NORM_GROUPS,
             eps: VQGAN_EPS,
         }

@@ -27,6 +27,7 @@ pub struct Config {
     pub latent_channels: Option<i64>,
     /// Whether the backward pass computes each residual block again, from its input alone. That
     /// takes less memory and more time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
 }
 

@@ -146,12 +146,14 @@ fn blocks_that_are_computed_again_have_the_same_gradients() {
 
 #[test]
 fn the_description_says_what_stands_for_absent_settings() {
-    let described = tiny().plan(&lfq(), size((20, 28)).into()).unwrap().description().unwrap();
+    let config = Config { checkpoint_blocks: true, ..tiny() };
+    let described = config.plan(&lfq(), size((20, 28)).into()).unwrap().description().unwrap();
     for (key, value) in
         [("kind", "\"magvit2\""), ("latent_channels", "6"), ("norm_groups", "32"), ("res_blocks", "1")]
     {
         assert_eq!(described[key].to_string(), value, "{key}");
     }
+    assert!(described.get("checkpoint_blocks").is_none(), "only training uses it");
     let written = tiny().written_out(&lfq());
     assert_eq!(written, super::super::Config::Magvit2(Config { latent_channels: Some(6), ..tiny() }));
 }

@@ -51,6 +51,7 @@ pub struct Config {
     /// What [`Positions::Rope`] does at sizes beyond the trained one.
     pub extension: Extension,
     /// Whether the blocks are computed again in the backward pass, which saves memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
     /// The convolutional decoder of [`Layout::Legacy`], which makes the pixels; absent:
     /// MaskGIT-VQGAN's.

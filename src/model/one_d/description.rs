@@ -24,7 +24,11 @@ impl Description {
         let Grid { h, w } = plan.trained_grid();
         Self {
             kind: "one-d",
-            settings: plan.settings.clone().in_numbers(plan.latent_channels),
+            settings: Config {
+                // Only training uses it.
+                checkpoint_blocks: false,
+                ..plan.settings.clone().in_numbers(plan.latent_channels)
+            },
             trained_grid: [h, w],
         }
     }

@@ -1,7 +1,7 @@
 use super::{Config, Layout, PixelDecoder, Positions, Size};
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::{self, ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes};
+use crate::model::{ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes};
 use crate::quantizer::{Mode, QuantizerConfig};
 use crate::variables::{Component, Role, Variables};
 use pixtok_base::seed::Seed;
@@ -187,12 +187,13 @@ fn the_legacy_layout_mixes_the_numbers_of_tokens() {
 #[test]
 fn sizes_and_absent_keys_are_numbers_in_the_description() {
     let config = Config { size: Some(Size::B), decoder_size: Some(Size::L), ..Config::default() };
+    let config = Config { checkpoint_blocks: true, ..config };
     let described = config.plan(&fsq(), size((256, 256)).into()).unwrap().description().unwrap();
     let number = |key: &str| described[key].as_i64().unwrap();
     assert_eq!(["width", "depth", "heads"].map(number), [768, 12, 12]);
     assert_eq!(["decoder_width", "decoder_depth", "decoder_heads"].map(number), [1024, 24, 16]);
     assert_eq!((number("latent_channels"), &described["trained_grid"]), (4, &serde_json::json!([16, 16])));
-    assert!(described.get("size").is_none());
+    assert!(described.get("size").is_none() && described.get("checkpoint_blocks").is_none());
 
     // Absent settings and written-out ones are the same network.
     let numbers = Config { width: Some(768), depth: Some(12), heads: Some(12), ..config.clone() };
@@ -262,6 +263,7 @@ fn settings_of_the_decoder_alone_are_keys_of_the_config() {
         size: Some(Size::S),
         decoder_size: Some(Size::S),
         decoder_depth: Some(2),
+        checkpoint_blocks: true,
         tail_drop: Some(TailDrop { keep_full: 0.5 }),
         ..legacy()
     };

@@ -53,6 +53,7 @@ pub struct Config {
     pub layer_scale: Option<f64>,
     /// The probability with which the last block of either half is left out of an image in
     /// training. It grows evenly from 0 of the first.
+    #[serde(skip_serializing_if = "is_zero")]
     pub stochastic_depth: f64,
     /// Learned vectors beside the patches, in either half, which only the other positions see.
     pub registers: i64,
@@ -62,7 +63,13 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
     /// Whether the blocks are computed again in the backward pass, which saves memory.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 impl Default for Config {

@@ -30,7 +30,12 @@ impl Description {
         let Grid { h, w } = plan.trained_grid();
         Self {
             kind: "vit",
-            settings: plan.settings.clone().in_numbers(plan.latent_channels),
+            settings: Config {
+                // Only training uses these.
+                stochastic_depth: 0.0,
+                checkpoint_blocks: false,
+                ..plan.settings.clone().in_numbers(plan.latent_channels)
+            },
             hidden: plan.settings.hidden(plan.encoder.width),
             decoder_hidden: plan.settings.hidden(plan.decoder.width),
             eps: EPS,

@@ -372,13 +372,25 @@ fn absent_and_written_out_settings_are_one_network() {
         assert_eq!(described[key], value, "{key}");
     }
     assert!(described.get("size").is_none());
+    // Nothing that only training uses.
+    let trained = Config { stochastic_depth: 0.5, checkpoint_blocks: true, ..small() };
+    let described = trained.plan(&fsq(), size((20, 28)).into()).unwrap().description().unwrap();
+    for key in ["stochastic_depth", "checkpoint_blocks"] {
+        assert!(described.get(key).is_none(), "{key}");
+    }
 }
 
 /// A key that is renamed would otherwise count as one of both halves.
 #[test]
 fn settings_of_the_decoder_alone_are_keys_of_the_config() {
     let decoder_size = Some(Size::B);
-    let config = Config { decoder_size, decoder_heads: Some(2), ..full() };
+    let config = Config {
+        decoder_size,
+        decoder_heads: Some(2),
+        stochastic_depth: 0.5,
+        checkpoint_blocks: true,
+        ..full()
+    };
     let table = toml::Table::try_from(&config).unwrap();
     let of = |parts: &[Component]| {
         let mut keys: Vec<&str> =
