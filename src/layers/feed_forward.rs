@@ -32,17 +32,17 @@ impl FeedForwardKind {
     }
 }
 
-/// Two or three linear layers, which take each position on its own.
+/// Two or three linear layers, applied to each position by itself.
 #[derive(Debug)]
 pub struct FeedForward {
-    /// Of SwiGLU alone.
+    /// Only SwiGLU has it.
     gate: Option<Linear>,
     up: Linear,
     down: Linear,
 }
 
 impl FeedForward {
-    /// Of `width` numbers, by `hidden` of them.
+    /// From `width` numbers to `hidden` and back.
     #[must_use]
     pub fn new(path: &Scope, kind: FeedForwardKind, width: i64, hidden: i64) -> Self {
         Self {

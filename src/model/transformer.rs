@@ -1,5 +1,5 @@
-//! What networks with transformers have in common: the sizes in their configs, and the layers beside
-//! the latent.
+//! What networks with transformers have in common: the sizes in their configs, rotary positions,
+//! and the layers next to the latent.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
@@ -11,13 +11,13 @@ use crate::variables::Scope;
 /// The base of the frequencies of a rotation where a config names none.
 pub const ROPE_BASE: f64 = 100.0;
 
-/// Numbers of a head that turn together: a pair for the row and a pair for the column.
-const TURNED_TOGETHER: i64 = 4;
+/// What the length of a rotated head must divide by: a pair for the row and a pair for the column.
+const HEAD_MULTIPLE: i64 = 4;
 
 /// Width, depth and heads of a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// The numbers of a position.
+    /// The length of the vector at a position.
     pub width: i64,
     /// The number of blocks.
     pub depth: i64,
@@ -25,16 +25,16 @@ pub struct Sizes {
     pub heads: i64,
 }
 
-/// A word for the sizes of a transformer.
+/// A name for the sizes of a transformer, such as S.
 pub trait NamedSize: Debug + Copy {
-    /// What it stands for.
+    /// The sizes of this name.
     fn sizes(self) -> Sizes;
 }
 
-/// What a config says of the sizes of a transformer: a word, or some of the numbers.
+/// What a config says about the sizes of a transformer: a name, or some of the numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<S> {
-    /// What the keys begin with, like `model.` or `model.decoder_`.
+    /// The prefix of the keys, such as `model.` or `model.decoder_`.
     pub prefix: &'static str,
     /// The key `size`.
     pub size: Option<S>,
@@ -43,13 +43,13 @@ pub struct Given<S> {
 }
 
 impl Sizes {
-    /// The numbers of a head.
+    /// The length of a head's vectors.
     #[must_use]
     pub fn head_dim(self) -> i64 {
         self.width / self.heads
     }
 
-    /// As the keys `width`, `depth` and `heads` of a config.
+    /// The values of the keys `width`, `depth` and `heads` of a config.
     #[must_use]
     pub fn written(self) -> [Option<i64>; 3] {
         [Some(self.width), Some(self.depth), Some(self.heads)]
@@ -66,8 +66,8 @@ impl Sizes {
         check_range(&format!("{prefix}heads"), heads, 1..=1024)
     }
 
-    /// Checks that the heads divide the width, and that they can be turned if they are (`turned`).
-    /// The numbers are in their ranges.
+    /// Checks that the heads divide the width and, if they are rotated (`turned`), that they can
+    /// be. The numbers must be in their ranges.
     ///
     /// # Errors
     /// Names both keys, whose names begin with `prefix`.
@@ -81,10 +81,10 @@ impl Sizes {
             )));
         }
         let head = self.head_dim();
-        if turned && head % TURNED_TOGETHER != 0 {
+        if turned && head % HEAD_MULTIPLE != 0 {
             return Err(ModelError::Network(format!(
                 "{prefix}width {width} has {heads} heads of {head}, and model.positions \"rope\" needs heads of a \
-                 multiple of {TURNED_TOGETHER}; choose other {prefix}heads"
+                 multiple of {HEAD_MULTIPLE}; choose other {prefix}heads"
             )));
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Sizes {
 }
 
 impl<S: NamedSize> Given<S> {
-    /// The sizes, with those of `absent` where neither a word nor a number states them.
+    /// The sizes, those of `absent` where neither a name nor a number is given.
     #[must_use]
     pub fn sizes(&self, absent: Sizes) -> Sizes {
         let Sizes { width, depth, heads } = self.size.map_or(absent, NamedSize::sizes);
@@ -104,8 +104,8 @@ impl<S: NamedSize> Given<S> {
         }
     }
 
-    /// Checks that not both a word and a number are given, and the heads of the `sizes` that the
-    /// keys come to.
+    /// Checks that a name and a number are not both given, and checks the heads of `sizes`, which
+    /// [`Given::sizes`] returned.
     ///
     /// # Errors
     /// Names the keys that do not fit each other.

@@ -14,7 +14,7 @@ from . import cnn
 from .cnn import Up, conv
 from .transformer import Block, BlockSettings, RotationSettings, padded, rotation
 
-# Of every group normalisation in the decoder of the pixels.
+# The epsilon of every group normalisation in the decoder of the pixels.
 GROUP_NORM_EPS = 1e-6
 
 
@@ -152,7 +152,7 @@ class Codes(nn.Module):
 
 
 class ResBlock(cnn.ResBlock):
-    """One without biases whose shortcut, where the widths differ, is of the result itself."""
+    """One without biases. If the widths differ, its shortcut is a convolution of the result."""
 
     def __init__(self, norm: Callable[[int], nn.Module], channels_in: int, channels_out: int) -> None:
         super().__init__(norm, channels_in, channels_out, bias=False)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A key below this length counts as this long.
+# The least length that a key is divided by.
 LEAST_KEY = 1e-12
 
 # Cosines and sines of all positions, [N, d] each.
@@ -18,7 +18,7 @@ Rotation = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """What all blocks of a tower have in common."""
+    """What all blocks of a half have in common."""
 
     width: int
     heads: int
@@ -134,7 +134,7 @@ class RotationSettings:
 
 
 def rotation(settings: RotationSettings, h: int, w: int, like: Tensor) -> Rotation:
-    """Of the positions of a grid, row by row."""
+    """The rotation of a grid, row by row."""
     rows, columns = (
         angles(settings, size, trained, like.device) for size, trained in zip((h, w), settings.trained)
     )
@@ -165,7 +165,7 @@ def angles(settings: RotationSettings, size: int, trained: int, device: torch.de
 
 
 def padded(rotation: Rotation, before: int, after: int) -> Rotation:
-    """With further positions that are not turned."""
+    """The same with further positions that are not rotated."""
     cos, sin = rotation
     return F.pad(cos, (0, 0, before, after), value=1.0), F.pad(sin, (0, 0, before, after))
 

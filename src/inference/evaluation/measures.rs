@@ -96,8 +96,8 @@ impl MeasureOptions {
         Ok(measures)
     }
 
-    /// The requested prefixes that this tokenizer has, ascending. All tokens are measured anyway, so
-    /// they are not among these.
+    /// The requested prefixes that this tokenizer has, ascending, without the prefix of all tokens,
+    /// which is measured anyway.
     ///
     /// # Errors
     /// [`Misuse`] for a prefix that the tokenizer does not have, if `absent` refuses it.

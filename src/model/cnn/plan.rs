@@ -147,7 +147,7 @@ pub(super) struct Stage {
 pub(super) struct Plan {
     /// What it was made from.
     pub settings: Config,
-    /// Of the images that it is planned for.
+    /// The size of the images that it is planned for.
     pub image: ImageSize,
     pub stem_channels: i64,
     pub stages: Vec<Stage>,
@@ -220,8 +220,7 @@ impl Plan {
         self.stages.iter().fold(patch, |factor, stage| factor.saturating_mul(stage.stride))
     }
 
-    /// Channels of what the network works on in place of images, in which the Haar transform turns
-    /// three.
+    /// The channels of images, or of what the Haar transform makes of them.
     pub fn pixel_channels(&self) -> i64 {
         3 << (2 * self.settings.haar_levels)
     }
@@ -280,7 +279,7 @@ impl Config {
     fn stages(&self, short_side: i64) -> (Vec<Stage>, Vec<i64>) {
         let strides = self.encoder_strides();
         let upward = self.decoder_strides.as_ref().unwrap_or(&strides);
-        // Without one for what follows the last stage, nothing follows the finest of the decoder.
+        // If no stride follows the last stage, the decoder has none after its finest stage.
         let without = self.multipliers.len() - upward.len();
         let decoder_multipliers = self.decoder_multipliers.as_ref().unwrap_or(&self.multipliers);
         let decoder_res_blocks = self.decoder_res_blocks.as_ref().unwrap_or(&self.res_blocks);

@@ -6,7 +6,7 @@ use super::blocks::NORM_GROUPS;
 use crate::layers::{Linear, VQGAN_EPS};
 use crate::variables::Scope;
 
-/// What the decoder's normalisations know of a latent: two vectors for each image.
+/// What the decoder's normalisations take from a latent: two vectors for each image.
 #[derive(Debug)]
 pub(super) struct Style {
     /// √(variance + 1e-6) of each channel over the positions of the image, `[B, D]`; the variance
@@ -17,7 +17,7 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// Of `z_q`, `[B, N, D]` with at least two positions.
+    /// The statistics of `z_q`, `[B, N, D]` with at least two positions.
     pub fn of(z_q: &Tensor) -> Self {
         Self {
             deviation: (z_q.var_dim([1].as_slice(), true, false) + VQGAN_EPS).sqrt(),
@@ -34,7 +34,7 @@ pub(super) struct AdaptiveNorm {
 }
 
 impl AdaptiveNorm {
-    /// For feature maps of `channels`, by latents of width `latent_channels`.
+    /// A normalisation of feature maps of `channels` by latents of width `latent_channels`.
     pub fn new(path: &Scope, latent_channels: i64, channels: i64) -> Self {
         Self {
             gamma: Linear::by_fan_in(&(path / "gamma"), latent_channels, channels),

@@ -36,7 +36,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// As many as the plan has in each stage, from `channels_in` to `channels_out`.
+    /// The blocks of a stage, from `channels_in` to `channels_out`.
     pub fn new(path: &Scope, plan: &Plan, channels_in: i64, channels_out: i64) -> Self {
         let block = |i: i64| {
             let from = if i == 0 { channels_in } else { channels_out };

@@ -6,7 +6,7 @@ use super::blocks::NORM_GROUPS;
 use super::plan::{Config, Plan};
 use crate::layers::VQGAN_EPS;
 
-/// The settings with what stands for absent ones.
+/// The settings with absent ones filled in.
 #[derive(Serialize)]
 pub(super) struct Description {
     kind: &'static str,
@@ -20,7 +20,7 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// Of a planned network.
+    /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
         Self {
             kind: "magvit2",

@@ -107,7 +107,7 @@ fn decode_of_the_indices_is_the_reconstruction() {
     }
 }
 
-/// Decoded in tiles an image would be another one.
+/// So an image cannot be decoded in tiles.
 #[test]
 fn the_decoder_knows_the_whole_latent() {
     let (_vs, tokenizer) = build(&tiny(), (20, 28)).unwrap();
@@ -169,7 +169,7 @@ fn settings_that_do_not_fit_say_so() {
     assert!(message(Config { multipliers: vec![1; 33], ..tiny() }, (64, 64)).contains("at most 32"));
     assert!(message(Config { res_blocks: 0, ..tiny() }, (64, 64)).contains("res_blocks has 0"));
     let (_vs, tokenizer) = build(&tiny(), (20, 28)).unwrap();
-    let alone = tokenizer.encode(&images(4, 4)).unwrap_err().to_string();
-    assert!(alone.contains("at least two") && alone.contains("a side over 4"), "{alone}");
+    let words = tokenizer.encode(&images(4, 4)).unwrap_err().to_string();
+    assert!(words.contains("at least two") && words.contains("a side over 4"), "{words}");
     assert!(tokenizer.encode(&images(20, 30)).unwrap_err().to_string().contains("by 4"));
 }

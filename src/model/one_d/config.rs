@@ -12,7 +12,7 @@ use crate::model::transformer::{Given, NamedSize, ROPE_BASE, Sizes};
 pub struct Config {
     /// Details in which TiTok's two networks differ.
     pub layout: Layout,
-    /// Width, depth and heads of the encoder in one word, in place of the three.
+    /// A name for width, depth and heads of the encoder, in place of the three.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     /// The width of the encoder's transformer; absent: that of `size`, which is S if absent too.
@@ -50,7 +50,8 @@ pub struct Config {
     pub rope_base: Option<f64>,
     /// What [`Positions::Rope`] does at sizes beyond the trained one.
     pub extension: Extension,
-    /// Whether the blocks are computed again in the backward pass, which saves memory.
+    /// Whether a block keeps only its input for the backward pass, which computes the block again:
+    /// less memory and more time for the same gradients.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
     /// The convolutional decoder of [`Layout::Legacy`], which makes the pixels; absent:
@@ -91,14 +92,15 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// Of TiTok's later models (`bl64_vq8k`, …) and of TA-TiTok: a token's latent is its own, and
-    /// the decoder ends in a linear layer to the pixels of each patch and a 3×3 convolution.
+    /// That of TiTok's later models (`bl64_vq8k`, …) and of TA-TiTok. Each token has its own
+    /// latent, and the decoder ends in a linear layer to the pixels of each patch and a 3×3
+    /// convolution.
     #[default]
     Vq8k,
-    /// Of TiTok's first models (L-32, B-64, S-128). The encoder takes the memory of its tokens `[N,
-    /// width]` for `[width, N]`, so each latent is of numbers of all tokens; the published weights
-    /// were trained so. The decoder chooses softly among the codes of a second codebook for each
-    /// patch, of which MaskGIT-VQGAN's convolutional decoder makes pixels.
+    /// That of TiTok's first models (L-32, B-64, S-128). The encoder reads its tokens `[N, width]`
+    /// as `[width, N]` in memory, so each latent mixes numbers of all tokens; the published weights
+    /// were trained in this way. The decoder takes, for each patch, a weighted mean of the codes of
+    /// a second codebook, from which MaskGIT-VQGAN's convolutional decoder makes pixels.
     Legacy,
 }
 
@@ -106,12 +108,12 @@ pub enum Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Positions {
-    /// By a learned vector each, as in TiTok. Only images of the trained size have them.
+    /// A learned vector for each, as in TiTok. Images have the trained size only.
     #[default]
     Learned,
-    /// Attention turns queries and keys of patches with their rows and columns. Latent tokens are
-    /// not turned. Images may have any size; all have N tokens, so larger ones have fewer bits per
-    /// pixel.
+    /// Attention rotates queries and keys of patches by their rows and columns, but not those of
+    /// latent tokens. Images may have any size. All have N tokens, so larger ones have fewer bits
+    /// per pixel.
     Rope,
 }
 
@@ -148,7 +150,7 @@ pub struct PixelDecoder {
     pub channels: i64,
     /// One multiplier per resolution, from the finest. Neighbouring resolutions differ by 2.
     pub multipliers: Vec<i64>,
-    /// The number of residual blocks at each resolution, and of those before the coarsest.
+    /// The number of residual blocks at each resolution, and of those before the first.
     pub res_blocks: i64,
     /// The number of groups of every group normalisation.
     pub norm_groups: i64,
@@ -175,12 +177,12 @@ impl PixelDecoder {
 }
 
 impl Config {
-    /// What is said of the encoder's transformer.
+    /// The keys of the encoder's transformer.
     pub(super) fn encoder_given(&self) -> Given<Size> {
         Given { prefix: "model.", size: self.size, numbers: [self.width, self.depth, self.heads] }
     }
 
-    /// What is said of the decoder's transformer.
+    /// The keys of the decoder's transformer.
     pub(super) fn decoder_given(&self) -> Given<Size> {
         let numbers = [self.decoder_width, self.decoder_depth, self.decoder_heads];
         Given { prefix: "model.decoder_", size: self.decoder_size, numbers }
@@ -210,7 +212,7 @@ impl Config {
         self
     }
 
-    /// The settings with numbers in place of words and of absent keys.
+    /// The settings with numbers for names of sizes and for absent keys.
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
         let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
         (self.size, self.decoder_size) = (None, None);

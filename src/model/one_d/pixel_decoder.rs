@@ -1,5 +1,5 @@
-//! MaskGIT-VQGAN's decoder (arXiv 2202.04200), as TiTok's first models use it, and the choice among
-//! its codes.
+//! MaskGIT-VQGAN's decoder (arXiv 2202.04200), as TiTok's first models use it, and the layers that
+//! weight its codes.
 
 use tch::{Kind, Tensor, nn::Module};
 
@@ -11,7 +11,7 @@ use crate::layers::{
 use crate::variables::{Init, Scope};
 use pixtok_torch::{Shared, recomputed};
 
-/// Chooses softly among the codes of a codebook.
+/// Weights the codes of a codebook.
 #[derive(Debug)]
 pub(super) struct CodeHead {
     hidden: Linear,
@@ -45,12 +45,12 @@ impl CodeHead {
     }
 }
 
-/// Convolutions with residual blocks at each resolution, the coarsest first, and no attention.
+/// Residual blocks at each resolution, from the coarsest, without attention.
 #[derive(Debug)]
 pub(super) struct PixelDecoder {
     stem: Conv2d,
     middle: Vec<Shared<ResBlock>>,
-    /// The blocks of each resolution, and the convolution after the enlargement to the next one.
+    /// The blocks of each resolution, and the convolution after the upsampling to the next one.
     stages: Vec<(Vec<Shared<ResBlock>>, Option<Conv2d>)>,
     norm: GroupNorm,
     head: Conv2d,
@@ -93,10 +93,10 @@ impl PixelDecoder {
         &self.head.weight
     }
 
-    /// Images of codes, in [0, 1] about.
+    /// Decodes codes to images in about [0, 1].
     ///
     /// # Shapes
-    /// `[B, dim, h, w]` -> `[B, 3, f·h, f·w]`, where f is the enlargement of all resolutions.
+    /// `[B, dim, h, w]` -> `[B, 3, f·h, f·w]`, where f is the upsampling of all stages together.
     pub fn forward(&self, codes: &Tensor) -> Tensor {
         let through = |x: Tensor, blocks: &[Shared<ResBlock>]| {
             blocks.iter().fold(x, |x, block| {

@@ -125,7 +125,7 @@ fn only_turned_patches_allow_other_sizes() {
 }
 
 #[test]
-fn an_extension_changes_larger_images_alone() {
+fn an_extension_changes_only_larger_images() {
     let recon = |extension, image: (u32, u32)| {
         let (_vs, tokenizer) = build(&Config { extension, ..turned() }, IMAGE).unwrap();
         pixtok_torch::reseed(Seed(4));
@@ -171,12 +171,12 @@ fn the_legacy_layout_mixes_the_numbers_of_tokens() {
                     let _ = tensor.zero_();
                 }
             }
-            let alone = tokenizer.latents(&images);
+            let apart = tokenizer.latents(&images);
             let tensors = vs.tensors();
             let _ = tensors["encoder.latent_tokens"].get(5).zero_();
             let after = tokenizer.latents(&images);
-            assert_ne!(before, alone);
-            let changed = (after - alone).abs().amax([0, 2], false).gt(0.0);
+            assert_ne!(before, apart);
+            let changed = (after - apart).abs().amax([0, 2], false).gt(0.0);
             changed.sum(Kind::Int64).int64_value(&[])
         })
     };
@@ -258,7 +258,7 @@ fn settings_that_do_not_fit_say_so() {
 
 /// A key that is renamed would otherwise count as one of both halves.
 #[test]
-fn settings_of_the_decoder_alone_are_keys_of_the_config() {
+fn settings_of_only_the_decoder_are_keys_of_the_config() {
     let config = Config {
         size: Some(Size::S),
         decoder_size: Some(Size::S),

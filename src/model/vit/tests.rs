@@ -167,7 +167,7 @@ fn an_extension_changes_larger_sizes_alone() {
         let [plain, interpolated, ntk] = extended(trained, image);
         assert_eq!((&interpolated, &ntk), (&plain, &plain));
     }
-    // Along one axis alone.
+    // Along one axis only.
     assert_all_differ(&extended(trained, (40, 28)));
 }
 
@@ -382,7 +382,7 @@ fn absent_and_written_out_settings_are_one_network() {
 
 /// A key that is renamed would otherwise count as one of both halves.
 #[test]
-fn settings_of_the_decoder_alone_are_keys_of_the_config() {
+fn settings_of_only_the_decoder_are_keys_of_the_config() {
     let decoder_size = Some(Size::B);
     let config = Config {
         decoder_size,
