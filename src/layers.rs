@@ -6,6 +6,7 @@ mod block;
 mod feed_forward;
 mod linear;
 mod norms;
+mod res_block;
 mod rotation;
 mod saved;
 mod stack;
@@ -15,6 +16,7 @@ pub use block::{Block, BlockSettings};
 pub use feed_forward::{FeedForward, FeedForwardKind};
 pub use linear::Linear;
 pub use norms::{Norm, NormKind};
+pub use res_block::{ResBlock, ResBlockSettings, Shortcut};
 pub use rotation::{Extension, Rotation, RotationSettings};
 pub use saved::Saved;
 pub use stack::{DepthNoise, Stack, StackSettings};
@@ -25,6 +27,8 @@ use crate::variables::{Init, Scope};
 
 /// Added to the variance of a group, PyTorch's default.
 pub const GROUP_NORM_EPS: f64 = 1e-5;
+/// The same in VQGAN and the published networks that follow it.
+pub const VQGAN_EPS: f64 = 1e-6;
 
 /// A 2-D convolution with zero padding.
 #[derive(Debug)]
@@ -53,6 +57,17 @@ impl Module for Conv2d {
 #[must_use]
 pub fn conv(path: &Scope, channels_in: i64, channels_out: i64, kernel: i64, stride: i64) -> Conv2d {
     padded_conv(path, (channels_in, channels_out), kernel, stride, kernel / 2)
+}
+
+/// A convolution with odd `kernel` and without a bias, which keeps the size.
+///
+/// # Shapes
+/// `[B, in, H, W]` -> `[B, out, H, W]`.
+#[must_use]
+pub fn conv_without_bias(path: &Scope, channels_in: i64, channels_out: i64, kernel: i64) -> Conv2d {
+    let shape = [channels_out, channels_in, kernel, kernel];
+    let weight = path.conv("weight", shape, Init::fan_in(channels_in * kernel * kernel));
+    Conv2d { weight, bias: None, stride: 1, padding: kernel / 2 }
 }
 
 /// A convolution with zero padding.

@@ -21,8 +21,8 @@ const DIRECTIONS: u64 = 32;
 /// Traces the encoder and the quantizer in float32. The weights must not require gradients.
 ///
 /// # Shapes
-/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence, `[B, N]` int64 (one axis
-/// more for several codebooks). `image_size` is that of the example.
+/// The module: images `[B, 3, H, W]` float32 in [−1, 1] -> indices `[B, h, w]` or, of a sequence,
+/// `[B, N]` int64 (one axis more for several codebooks). `image_size` is that of the example.
 ///
 /// # Errors
 /// [`TorchError`], also where weights want gradients; when the encoder takes no such images.
@@ -39,7 +39,8 @@ pub fn encoder(tokenizer: &Tokenizer, image_size: ImageSize) -> Result<CModule, 
 ///
 /// # Shapes
 /// The module: indices in the form of [`encoder`], or the first tokens of a sequence that was
-/// trained with tail drop -> images `[B, 3, H, W]` float32, about [−1, 1] and not clamped. It raises no error for an index without a code, but uses the nearest code.
+/// trained with tail drop -> images `[B, 3, H, W]` float32, about [−1, 1] and not clamped. It
+/// raises no error for an index without a code, but uses the nearest code.
 ///
 /// # Errors
 /// As [`encoder`].
@@ -90,8 +91,8 @@ pub struct Agreement {
 /// `images`: `[B, 3, H, W]` float32 in [−1, 1].
 ///
 /// # Errors
-/// [`TorchError`], also where the pair does not take or make these shapes; when the encoder takes no
-/// such images.
+/// [`TorchError`], also where the pair does not take or make these shapes; when the encoder takes
+/// no such images.
 pub fn compare(
     tokenizer: &Tokenizer,
     (encoder, decoder): (&CModule, &CModule),

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::options::chosen;
 use super::{print, tell};
 use crate::cli::EvalArgs;
-use crate::inference::{self, EvaluateOptions};
+use crate::inference::{self, AbsentPrefix, EvaluateOptions};
 use crate::world::{Launch, World};
 
 /// Evaluates, together with the other processes that a launcher started, and prints the table, or
@@ -44,7 +44,7 @@ fn options(args: EvalArgs) -> EvaluateOptions {
         batch_size: args.batch_size,
         background: args.background,
         measures: args.measures.into(),
-        any_prefixes: false,
+        absent_prefixes: AbsentPrefix::Refuse,
         trained_on: None,
         json: args.json,
         per_image: args.per_image,

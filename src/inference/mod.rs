@@ -9,7 +9,7 @@ mod speed;
 
 pub use codebook::{CodebookOptions, write_codebook};
 pub use evaluation::{
-    EVALUATION_TIMEOUT, EvaluateOptions, MeasureOptions, Measured, TrainingSearch, evaluate,
+    AbsentPrefix, EVALUATION_TIMEOUT, EvaluateOptions, MeasureOptions, Measured, TrainingSearch, evaluate,
 };
 pub use prepare::{OriginalFit, PrepareOptions, prepare};
 pub use reconstruct::{ReconstructOptions, reconstruct};

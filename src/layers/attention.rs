@@ -7,17 +7,17 @@ use super::block::BlockSettings;
 use super::{Linear, Norm, NormKind, Rotation, as_kind};
 use crate::variables::Scope;
 
-/// A norm below this counts as this, so that a key of zeros stays one.
+/// The least length that a key is divided by, so that a key of zeros stays zero.
 const LEAST_NORM: f64 = 1e-12;
 
-/// How queries and keys are normalised before they are turned and multiplied.
+/// How queries and keys are normalised before they are rotated and multiplied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttentionNorm {
-    /// Not: the scores are q·k/√d.
+    /// They are not: the scores are q·k/√d.
     #[default]
     None,
-    /// Both by an RMS norm with a learned scale, which all heads share; then q·k/√d.
+    /// An RMS norm each, with a learned scale that all heads share; the scores are q·k/√d.
     QkRms,
     /// Keys have length 1, and the scores are q·k without 1/√d (kexue.fm 9859).
     KeyL2,
@@ -40,13 +40,13 @@ enum QueryKeyNorm {
 }
 
 impl Attention {
-    /// As a block's settings have it; `heads` must divide the width.
+    /// The attention of a block with these settings. `heads` must divide the width.
     #[must_use]
     pub fn new(path: &Scope, settings: &BlockSettings) -> Self {
-        let BlockSettings { width, heads, bias, .. } = *settings;
+        let BlockSettings { width, heads, .. } = *settings;
         let norm = |name: &str| Norm::new(&(path / name), NormKind::Rms, width / heads, settings.eps);
         Self {
-            qkv: Linear::new(&(path / "qkv"), width, 3 * width, bias),
+            qkv: Linear::new(&(path / "qkv"), width, 3 * width),
             norm: match settings.attention_norm {
                 AttentionNorm::None => QueryKeyNorm::None,
                 AttentionNorm::QkRms => {
@@ -54,19 +54,19 @@ impl Attention {
                 }
                 AttentionNorm::KeyL2 => QueryKeyNorm::KeyL2,
             },
-            out: Linear::new(&(path / "out"), width, width, bias),
+            out: Linear::new(&(path / "out"), width, width),
             heads,
         }
     }
 
-    /// Queries and keys are turned by `rotation`, after they are normalised.
+    /// Attends. `rotation` rotates queries and keys after they are normalised.
     ///
     /// # Shapes
     /// `[B, N, width]` -> the same.
     #[must_use]
     pub fn forward(&self, x: &Tensor, rotation: Option<&Rotation>) -> Tensor {
-        // Three of [B, heads, N, d]. The derivative of three `select`s would be three tensors of the
-        // size of all, mostly zeros.
+        // Three of [B, heads, N, d]. `select` would give each of the three a gradient of the size
+        // of all of them, mostly zeros.
         let qkv = self.qkv.forward(x).unflatten(-1, [3, self.heads, -1]).unbind(2);
         let [query, key, value] = [&qkv[0], &qkv[1], &qkv[2]].map(|x| x.transpose(1, 2));
         let (query, key, scale) = match &self.norm {
@@ -116,7 +116,6 @@ mod tests {
             norm: NormKind::Rms,
             eps: 1e-6,
             feed_forward: FeedForwardKind::Gelu,
-            bias: true,
             attention_norm,
             layer_scale: None,
             stochastic_depth: 0.0,

@@ -11,7 +11,7 @@ use pixtok_torch::{Noise, fuses_gated_silu};
 /// The settings of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockSettings {
-    /// The numbers of a position.
+    /// The length of the vector at a position.
     pub width: i64,
     /// The attention's heads, a divisor of the width.
     pub heads: i64,
@@ -19,26 +19,24 @@ pub struct BlockSettings {
     pub hidden: i64,
     /// The normalisation before each part.
     pub norm: NormKind,
-    /// Added to what its root is taken of.
+    /// The epsilon of every normalisation.
     pub eps: f64,
     /// The kind of the feed-forward part.
     pub feed_forward: FeedForwardKind,
-    /// Whether the linear layers have biases.
-    pub bias: bool,
-    /// Of queries and keys.
+    /// The normalisation of queries and keys.
     pub attention_norm: AttentionNorm,
-    /// The initial value of a learned scale of each part's result, for each channel; `None`: no
+    /// The initial value of a learned scale of each part's result, one for each channel; `None`: no
     /// scale (LayerScale, arXiv 2103.17239).
     pub layer_scale: Option<f64>,
-    /// The probability with which this block is left out of an image in training (arXiv
-    /// 1603.09382); less than 1.
+    /// The probability that this block is skipped for an image in training, less than 1 (arXiv
+    /// 1603.09382).
     pub stochastic_depth: f64,
 }
 
 impl BlockSettings {
-    /// What a block keeps for each position, whose queries and keys are turned if it is `rotated`.
-    /// Attention keeps no table of all pairs of positions: `scaled_dot_product_attention` computes it
-    /// in blocks, on either device.
+    /// What a block keeps for each position. `rotated`: whether queries and keys are rotated.
+    /// Attention keeps no table of all pairs of positions, since `scaled_dot_product_attention`
+    /// computes it in blocks on either device.
     #[must_use]
     pub fn saved(&self, rotated: bool, device: Device) -> Saved {
         let on_cpu = device == Device::Cpu;
@@ -51,9 +49,10 @@ impl BlockSettings {
             // Keys in float32 where the training is not.
             AttentionNorm::KeyL2 => (1, i64::from(!on_cpu)),
         };
-        // Those that are turned take the place of those that are normalised.
+        // Rotated queries and keys are kept in place of normalised ones.
         let made = if rotated { 2 } else { normalised };
-        // Inputs of the three or four linear layers, query, key and value, and the result.
+        // The inputs of both linear layers, query, key and value, what normalisation or rotation
+        // made, and the result.
         let attention = 2 + 3 + made + 1;
         let scales = if self.layer_scale.is_some() { 2 } else { 0 };
         let inner = match self.feed_forward {
@@ -70,7 +69,7 @@ impl BlockSettings {
         }
     }
 
-    /// The numbers of a position in the block's largest activation.
+    /// The numbers at a position of the block's largest activation.
     #[must_use]
     pub fn widest(&self) -> i64 {
         (3 * self.width).max(self.hidden)
@@ -93,7 +92,7 @@ impl Block {
     /// A block with these settings.
     #[must_use]
     pub fn new(path: &Scope, settings: &BlockSettings) -> Self {
-        let BlockSettings { width, hidden, bias, .. } = *settings;
+        let BlockSettings { width, hidden, .. } = *settings;
         let norm = |name: &str| Norm::new(&(path / name), settings.norm, width, settings.eps);
         let scale = |name: &str| {
             let same = |value| Init::Gaussian { mean: value, deviation: 0.0 };
@@ -105,14 +104,14 @@ impl Block {
             attention: Attention::new(&(path / "attention"), settings),
             scale1: scale("scale1"),
             norm2: norm("norm2"),
-            feed_forward: FeedForward::new(&feed_forward, settings.feed_forward, width, hidden, bias),
+            feed_forward: FeedForward::new(&feed_forward, settings.feed_forward, width, hidden),
             scale2: scale("scale2"),
             stochastic_depth: settings.stochastic_depth,
         }
     }
 
-    /// The block's result. `depth` is the noise of this block in a training step, from which is
-    /// drawn which images leave it out; `None`: none does.
+    /// The block's result. `depth` is the noise of this block in a training step; it decides which
+    /// images skip the block. With `None` none does.
     ///
     /// # Shapes
     /// `x`: `[B, N, width]` -> the same.
@@ -128,7 +127,7 @@ impl Block {
         &x + scaled(fed, self.scale2.as_ref())
     }
 
-    /// 0 for images that leave the block out, and for the others so much that the mean is 1.
+    /// 0 for images that skip the block, and 1 / (1 − p) for the others, so that the mean is 1.
     ///
     /// # Shapes
     /// `x`: `[B, N, width]` -> `[B, 1, 1]` float32.
@@ -153,7 +152,6 @@ mod tests {
             norm: NormKind::Rms,
             eps: 1e-6,
             feed_forward: FeedForwardKind::SwiGlu,
-            bias: true,
             attention_norm: AttentionNorm::QkRms,
             layer_scale: Some(1e-1),
             stochastic_depth: 0.25,

@@ -32,24 +32,23 @@ impl FeedForwardKind {
     }
 }
 
-/// Two or three linear layers, which take each position on its own.
+/// Two or three linear layers, applied to each position by itself.
 #[derive(Debug)]
 pub struct FeedForward {
-    /// Of SwiGLU alone.
+    /// Only SwiGLU has it.
     gate: Option<Linear>,
     up: Linear,
     down: Linear,
 }
 
 impl FeedForward {
-    /// Of `width` numbers, by `hidden` of them.
+    /// From `width` numbers to `hidden` and back.
     #[must_use]
-    pub fn new(path: &Scope, kind: FeedForwardKind, width: i64, hidden: i64, bias: bool) -> Self {
+    pub fn new(path: &Scope, kind: FeedForwardKind, width: i64, hidden: i64) -> Self {
         Self {
-            gate: (kind == FeedForwardKind::SwiGlu)
-                .then(|| Linear::new(&(path / "gate"), width, hidden, bias)),
-            up: Linear::new(&(path / "up"), width, hidden, bias),
-            down: Linear::new(&(path / "down"), hidden, width, bias),
+            gate: (kind == FeedForwardKind::SwiGlu).then(|| Linear::new(&(path / "gate"), width, hidden)),
+            up: Linear::new(&(path / "up"), width, hidden),
+            down: Linear::new(&(path / "down"), hidden, width),
         }
     }
 }
@@ -76,7 +75,7 @@ mod tests {
         let scope = variables.scope(Component::Encoder);
         let x = Tensor::linspace(-40.0, 40.0, 30, (Kind::Float, Device::Cpu)).view([2, 3, 5]);
         for kind in [FeedForwardKind::SwiGlu, FeedForwardKind::Gelu] {
-            let layer = FeedForward::new(&(&scope / format!("{kind:?}")), kind, 5, 7, true);
+            let layer = FeedForward::new(&(&scope / format!("{kind:?}")), kind, 5, 7);
             let up = layer.up.forward(&x);
             let inner = match &layer.gate {
                 Some(gate) => {

@@ -13,25 +13,30 @@ pub struct Linear {
     /// `[out, in]`.
     pub weight: Tensor,
     /// `[out]`.
-    pub bias: Option<Tensor>,
+    pub bias: Tensor,
 }
 
 impl Linear {
     /// From `from` to `to` numbers. As in published transformers, the weights start Gaussian with a
     /// standard deviation of 0.02, and the bias at 0.
     #[must_use]
-    pub fn new(path: &Scope, from: i64, to: i64, bias: bool) -> Self {
+    pub fn new(path: &Scope, from: i64, to: i64) -> Self {
         let init = Init::Gaussian { mean: 0.0, deviation: DEVIATION };
-        Self {
-            weight: path.matrix("weight", [to, from], init),
-            bias: bias.then(|| path.bias("bias", to, Init::Zeros)),
-        }
+        let weight = path.matrix("weight", [to, from], init);
+        Self { weight, bias: path.bias("bias", to, Init::Zeros) }
+    }
+
+    /// From `from` to `to` numbers, with PyTorch's initial distributions.
+    #[must_use]
+    pub fn by_fan_in(path: &Scope, from: i64, to: i64) -> Self {
+        let init = Init::fan_in(from);
+        Self { weight: path.matrix("weight", [to, from], init), bias: path.bias("bias", to, init) }
     }
 }
 
 impl Module for Linear {
     fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, self.bias.as_ref())
+        x.linear(&self.weight, Some(&self.bias))
     }
 }
 
@@ -45,15 +50,15 @@ mod tests {
     fn it_is_a_matrix_product_and_a_sum() {
         let variables = Variables::new(Device::Cpu);
         let scope = variables.scope(Component::Encoder);
-        let (with, without) =
-            (Linear::new(&(&scope / "a"), 5, 7, true), Linear::new(&(&scope / "b"), 5, 7, false));
+        let layers = [Linear::new(&(&scope / "a"), 5, 7), Linear::by_fan_in(&(&scope / "b"), 5, 7)];
         let x = Tensor::arange(30, (Kind::Float, Device::Cpu)).view([2, 3, 5]);
-        assert!(without.bias.is_none());
-        for layer in [&with, &without] {
-            let expected = x.matmul(&layer.weight.tr());
+        assert_eq!(layers[0].bias.abs().max().double_value(&[]), 0.0);
+        assert!(layers[1].bias.abs().max().double_value(&[]) > 0.0);
+        for layer in &layers {
+            let expected = x.matmul(&layer.weight.tr()) + &layer.bias;
             let off = (layer.forward(&x) - &expected).abs().max() / expected.abs().max();
             assert!(off.double_value(&[]) < 1e-5);
         }
-        assert_eq!(variables.parameters(&[Component::Encoder]), 35 + 7 + 35);
+        assert_eq!(variables.parameters(&[Component::Encoder]), 2 * (35 + 7));
     }
 }

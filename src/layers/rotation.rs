@@ -1,7 +1,7 @@
 //! Rotary positions in two dimensions (RoPE, arXiv 2104.09864).
 //!
-//! The first half of a head's numbers turns with the row of a position, the second half with its
-//! column. Of the `d` numbers of a half, the pair (2i, 2i + 1) turns by the coordinate times
+//! The first half of a head's numbers is rotated by the row of a position, the second half by its
+//! column. Of the `d` numbers of a half, the pair (2i, 2i + 1) is rotated by the coordinate times
 //! θ_i = base^(−2i/d). So the product of a query and a key depends only on the offset between their
 //! positions.
 
@@ -12,7 +12,7 @@ use tch::{Kind, Tensor};
 use super::as_kind;
 use pixtok_tokens::Grid;
 
-/// What is done with grids larger than the trained one, along each axis on its own:
+/// What is done with grids larger than the trained one, along each axis separately:
 /// k = max(1, side / largest side in training).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default, Display, EnumString)]
 #[serde(rename_all = "kebab-case")]
@@ -35,27 +35,27 @@ fn no_extension(text: &str) -> String {
 /// The settings of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RotationSettings {
-    /// Of the frequencies.
+    /// The base of the frequencies.
     pub base: f64,
     /// The numbers of a head, a multiple of 4.
     pub head_dim: i64,
     /// The most rows and the most columns in training.
     pub trained: Grid,
-    /// For larger grids.
+    /// What is done with larger grids.
     pub extension: Extension,
 }
 
 /// The angles of all positions of a grid.
 #[derive(Debug)]
 pub struct Rotation {
-    /// cos + i·sin of each pair's angle: `[N, head_dim / 2]` complex, of float32. The product with a
-    /// pair as a complex number turns it in one pass, and in one more backward.
+    /// cos + i·sin of each pair's angle: `[N, head_dim / 2]` complex, of float32. To rotate a pair
+    /// is to multiply it by this as a complex number: one pass, and one more backward.
     turns: Tensor,
 }
 
 impl Rotation {
-    /// Of the positions of a grid, row by row. Only the size of `places` counts. It is never read,
-    /// so that a trace works for any size.
+    /// The angles of a grid as large as `places`, row by row. The size is never read as a number,
+    /// so that a trace works for any.
     ///
     /// # Shapes
     /// `places`: `[B, h, w]` or `[h, w]`.
@@ -73,13 +73,14 @@ impl Rotation {
         Self { turns: Tensor::complex(&angles.cos(), &angles.sin()).flatten(0, 1) }
     }
 
-    /// With `before` and `after` further positions that are not turned, such as those of registers.
+    /// The same with `before` positions before and `after` behind that are not rotated, such as
+    /// registers.
     #[must_use]
     pub fn padded(&self, before: i64, after: i64) -> Self {
         Self { turns: self.turns.pad([0, 0, before, after], "constant", 1.0) }
     }
 
-    /// Turns queries or keys, in float32 whatever the precision.
+    /// Rotates queries or keys, in float32 whatever the precision.
     ///
     /// # Shapes
     /// `[B, heads, N, head_dim]`, of which the numbers of a head are adjacent -> the same.
@@ -104,7 +105,7 @@ impl RotationSettings {
     /// `coordinates`: `[h, w]`, `beyond` (k): `[]` -> `[h, w, head_dim / 4]`.
     fn angles(&self, ones: &Tensor, coordinates: &Tensor, beyond: &Tensor) -> Tensor {
         let d = self.head_dim / 2;
-        // i; made of what is there, since a trace would keep the device of a new tensor.
+        // i, computed from `ones`, since a trace would keep the device of a new tensor.
         let i = ones.select(0, 0).narrow(0, 0, 1).expand([d / 2], false).cumsum(0, Kind::Float) - 1.0;
         let frequencies = (&i * (-2.0 * self.base.ln() / d as f64)).exp();
         let (coordinates, frequencies) = match self.extension {
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn interpolation_divides_positions_on_the_longer_axis_alone() {
+    fn interpolation_divides_positions_only_along_the_longer_axis() {
         let (plain, halved) =
             (frequencies(16, Extension::None, 2), frequencies(16, Extension::Interpolate, 2));
         assert!(plain.iter().zip(&halved).all(|(plain, halved)| (plain / halved - 2.0).abs() < 1e-5));
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_keeps_norms_and_turns_rows_and_columns_apart() {
+    fn a_rotation_keeps_norms_and_separates_rows_and_columns() {
         let rotation = Rotation::of_grid(&settings(16, Extension::None), &places(5, 7));
         let x = gaussian(&[2, 3, 35, 16], 1);
         let turned = rotation.apply(&x);
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn added_positions_are_not_turned() {
+    fn added_positions_are_not_rotated() {
         let rotation = Rotation::of_grid(&settings(8, Extension::None), &places(5, 7)).padded(2, 3);
         let x = gaussian(&[1, 2, 40, 8], 3);
         let turned = rotation.apply(&x);

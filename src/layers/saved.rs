@@ -18,26 +18,27 @@ impl Saved {
     /// The input of a convolution, or of a block of convolutions that is computed again.
     pub const INPUT: Self = Self { halves: 1, floats: 0 };
 
-    /// A norm, SiLU and a convolution keep their inputs. If norm and SiLU are a single operation,
-    /// SiLU's input isn't kept. On CUDA, autocast computes group norms and their results in float32.
+    /// A group norm, SiLU and a convolution, each of which keeps its input. If norm and SiLU are a
+    /// single operation, SiLU's input is not kept. On CUDA, autocast computes group norms in
+    /// float32, and so their results.
     #[must_use]
     pub fn by_layer(device: Device) -> Self {
         if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
     }
 
-    /// Of so many of the part.
+    /// What `times` such parts keep.
     #[must_use]
     pub fn times(self, times: i64) -> Self {
         Self { halves: self.halves * times, floats: self.floats * times }
     }
 
-    /// Of both parts.
+    /// What both parts keep.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { halves: self.halves + other.halves, floats: self.floats + other.floats }
     }
 
-    /// The one of both with more numbers.
+    /// The larger of both.
     #[must_use]
     pub fn or_more(self, other: Self) -> Self {
         if other.halves + other.floats > self.halves + self.floats { other } else { self }

@@ -9,8 +9,8 @@ use pixtok_torch::{Noise, Shared, recomputed};
 /// The settings of a stack of blocks.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StackSettings {
-    /// Of each block. Its stochastic depth is that of the last one; it grows evenly from 0 of the
-    /// first.
+    /// The settings of each block. The stochastic depth is that of the last block; it grows evenly
+    /// from 0 at the first.
     pub block: BlockSettings,
     /// The number of blocks.
     pub depth: i64,
@@ -19,7 +19,7 @@ pub struct StackSettings {
 }
 
 impl StackSettings {
-    /// Of block number `i`.
+    /// The settings of block `i`.
     #[must_use]
     pub fn of_block(&self, i: i64) -> BlockSettings {
         let of_last = self.block.stochastic_depth;
@@ -30,8 +30,8 @@ impl StackSettings {
         BlockSettings { stochastic_depth, ..self.block }
     }
 
-    /// What the blocks keep for each position: all of them together, and besides, while it is at
-    /// work, one that is computed again. That one keeps all that it keeps otherwise.
+    /// What the blocks keep for each position: all of them for the backward pass, and one of them
+    /// while the backward pass computes it again.
     #[must_use]
     pub fn saved(&self, rotated: bool, device: Device) -> (Saved, Saved) {
         let block = self.block.saved(rotated, device);
@@ -43,10 +43,10 @@ impl StackSettings {
     }
 }
 
-/// The noise of a stack in a training step, from which is drawn which images leave out which block.
+/// The noise of a stack in a training step, which decides which images skip which blocks.
 #[derive(Debug, Clone, Copy)]
 pub struct DepthNoise {
-    /// Of the step.
+    /// The noise of the step.
     pub noise: Noise,
     /// Distinguishes the network's stacks.
     pub stack: u64,
@@ -73,7 +73,7 @@ impl Stack {
         Self { blocks: (0..settings.depth).map(block).collect(), recompute: settings.recompute }
     }
 
-    /// What the blocks make of `x`. With `None` for `depth` no image leaves out a block.
+    /// The result of all blocks. With `None` for `depth` no image skips a block.
     ///
     /// # Shapes
     /// `x`: `[B, N, width]` -> the same.
@@ -107,7 +107,6 @@ mod tests {
             norm: NormKind::Layer,
             eps: 1e-6,
             feed_forward: FeedForwardKind::Gelu,
-            bias: true,
             attention_norm: AttentionNorm::None,
             layer_scale: None,
             stochastic_depth: 0.5,

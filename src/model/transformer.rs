@@ -1,20 +1,23 @@
-//! What networks with transformers have in common: the sizes in their configs, and the layers beside
-//! the latent.
+//! What networks with transformers have in common: the sizes in their configs, rotary positions,
+//! and the layers next to the latent.
 
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
 use super::ModelError;
 use crate::layers::Linear;
-use crate::variables::{Init, Scope};
+use crate::variables::Scope;
 
-/// Numbers of a head that turn together: a pair for the row and a pair for the column.
-const TURNED_TOGETHER: i64 = 4;
+/// The base of the frequencies of a rotation where a config names none.
+pub const ROPE_BASE: f64 = 100.0;
+
+/// What the length of a rotated head must divide by: a pair for the row and a pair for the column.
+const HEAD_MULTIPLE: i64 = 4;
 
 /// Width, depth and heads of a transformer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
-    /// The numbers of a position.
+    /// The length of the vector at a position.
     pub width: i64,
     /// The number of blocks.
     pub depth: i64,
@@ -22,16 +25,16 @@ pub struct Sizes {
     pub heads: i64,
 }
 
-/// A word for the sizes of a transformer.
+/// A name for the sizes of a transformer, such as S.
 pub trait NamedSize: Debug + Copy {
-    /// What it stands for.
+    /// The sizes of this name.
     fn sizes(self) -> Sizes;
 }
 
-/// What a config says of the sizes of a transformer: a word, or some of the numbers.
+/// What a config says about the sizes of a transformer: a name, or some of the numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct Given<S> {
-    /// What the keys begin with, like `model.` or `model.decoder_`.
+    /// The prefix of the keys, such as `model.` or `model.decoder_`.
     pub prefix: &'static str,
     /// The key `size`.
     pub size: Option<S>,
@@ -40,13 +43,13 @@ pub struct Given<S> {
 }
 
 impl Sizes {
-    /// The numbers of a head.
+    /// The length of a head's vectors.
     #[must_use]
     pub fn head_dim(self) -> i64 {
         self.width / self.heads
     }
 
-    /// As the keys `width`, `depth` and `heads` of a config.
+    /// The values of the keys `width`, `depth` and `heads` of a config.
     #[must_use]
     pub fn written(self) -> [Option<i64>; 3] {
         [Some(self.width), Some(self.depth), Some(self.heads)]
@@ -63,8 +66,8 @@ impl Sizes {
         check_range(&format!("{prefix}heads"), heads, 1..=1024)
     }
 
-    /// Checks that the heads divide the width, and that they can be turned if they are (`turned`).
-    /// The numbers are in their ranges.
+    /// Checks that the heads divide the width and, if they are rotated (`turned`), that they can
+    /// be. The numbers must be in their ranges.
     ///
     /// # Errors
     /// Names both keys, whose names begin with `prefix`.
@@ -78,10 +81,10 @@ impl Sizes {
             )));
         }
         let head = self.head_dim();
-        if turned && head % TURNED_TOGETHER != 0 {
+        if turned && head % HEAD_MULTIPLE != 0 {
             return Err(ModelError::Network(format!(
                 "{prefix}width {width} has {heads} heads of {head}, and model.positions \"rope\" needs heads of a \
-                 multiple of {TURNED_TOGETHER}; choose other {prefix}heads"
+                 multiple of {HEAD_MULTIPLE}; choose other {prefix}heads"
             )));
         }
         Ok(())
@@ -89,7 +92,7 @@ impl Sizes {
 }
 
 impl<S: NamedSize> Given<S> {
-    /// The sizes, with those of `absent` where neither a word nor a number states them.
+    /// The sizes, those of `absent` where neither a name nor a number is given.
     #[must_use]
     pub fn sizes(&self, absent: Sizes) -> Sizes {
         let Sizes { width, depth, heads } = self.size.map_or(absent, NamedSize::sizes);
@@ -101,8 +104,8 @@ impl<S: NamedSize> Given<S> {
         }
     }
 
-    /// Checks that not both a word and a number are given, and the heads of the `sizes` that the
-    /// keys come to.
+    /// Checks that a name and a number are not both given, and checks the heads of `sizes`, which
+    /// [`Given::sizes`] returned.
     ///
     /// # Errors
     /// Names the keys that do not fit each other.
@@ -130,23 +133,29 @@ pub fn check_range(key: &str, value: i64, range: RangeInclusive<i64>) -> Result<
     Err(ModelError::Network(format!("{key} has {value}; it must be from {least} to {most}")))
 }
 
-/// Checks `model.rope_base`, the base of the frequencies of a rotation.
+/// Checks `model.rope_base`, the base of the frequencies of a rotation. `turned`: whether attention
+/// rotates queries and keys.
 ///
 /// # Errors
-/// When it is not over 1.
-pub fn check_rope_base(base: f64) -> Result<(), ModelError> {
-    if base > 1.0 && base.is_finite() {
-        return Ok(());
+/// When it is not over 1, or given for a network that rotates nothing.
+pub fn check_rope_base(base: Option<f64>, turned: bool) -> Result<(), ModelError> {
+    match base {
+        Some(base) if !turned => Err(ModelError::Network(format!(
+            "model.rope_base is {base}, and model.positions \"learned\" rotates nothing; leave it out, or set \
+             model.positions = \"rope\""
+        ))),
+        Some(base) if !(base > 1.0 && base.is_finite()) => {
+            Err(ModelError::Network(format!("model.rope_base is {base}; it must be over 1")))
+        }
+        _ => Ok(()),
     }
-    Err(ModelError::Network(format!("model.rope_base is {base}; it must be over 1")))
 }
 
 /// A linear layer from or to the latent. It starts as PyTorch's, so that latents have about the
 /// same spread at any width; at TiTok's widths that is the spread of TiTok's.
 #[must_use]
 pub fn beside_latent(path: &Scope, from: i64, to: i64) -> Linear {
-    let init = Init::fan_in(from);
-    Linear { weight: path.matrix("weight", [to, from], init), bias: Some(path.bias("bias", to, init)) }
+    Linear::by_fan_in(path, from, to)
 }
 
 #[cfg(test)]
@@ -197,9 +206,11 @@ mod tests {
         let six = Sizes { heads: 4, ..sizes };
         assert!(six.check_heads("model.", false).is_ok());
         assert!(words(six.check_heads("model.", true)).contains("4 heads of 6"));
-        assert!(check_rope_base(10.0).is_ok());
+        assert!(check_rope_base(Some(10.0), true).is_ok() && check_rope_base(None, false).is_ok());
         for base in [1.0, f64::NAN, f64::INFINITY] {
-            assert!(words(check_rope_base(base)).starts_with(&format!("model.rope_base is {base};")));
+            let words = words(check_rope_base(Some(base), true));
+            assert!(words.starts_with(&format!("model.rope_base is {base};")), "{words}");
         }
+        assert!(words(check_rope_base(Some(10.0), false)).contains("rope_base is 10, and"));
     }
 }

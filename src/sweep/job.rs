@@ -14,7 +14,7 @@ use super::work::Work;
 use super::{diverged, layout};
 use crate::checkpoint::{RunFolder, Which, write_atomic};
 use crate::config::{Config, RunChange};
-use crate::inference::{EvaluateOptions, MeasureOptions};
+use crate::inference::{AbsentPrefix, EvaluateOptions, MeasureOptions};
 use crate::run::libtorch::libtorch_version;
 use crate::run::{Compute, ModelChoice, Pick, Run, Tell, TrainOptions};
 use crate::tasks::tokenizer::{State, changed_files};
@@ -279,7 +279,7 @@ impl Job {
             batch_size: None,
             background: None,
             measures: measures.clone(),
-            any_prefixes: true,
+            absent_prefixes: AbsentPrefix::LeaveOut,
             trained_on: Some(self.trained_on.clone()),
             json: file("figures.json"),
             per_image: file("per_image.csv"),

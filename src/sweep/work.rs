@@ -98,7 +98,7 @@ impl Assignment {
 mod tests {
     use super::*;
     use crate::evaluate::Metric;
-    use crate::inference::MeasureOptions;
+    use crate::inference::{AbsentPrefix, MeasureOptions};
     use crate::run::{Compute, ModelChoice, Pick};
     use pixtok_torch::DeviceChoice;
 
@@ -139,7 +139,7 @@ mod tests {
                 prefixes: vec![2, 8],
                 ..Default::default()
             },
-            any_prefixes: true,
+            absent_prefixes: AbsentPrefix::LeaveOut,
             trained_on: Some(vec!["1 of 3 images".into()]),
             json: Some("figures.json".into()),
             per_image: None,

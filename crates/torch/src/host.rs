@@ -40,13 +40,13 @@ impl fmt::Debug for Whole {
     }
 }
 
-// SAFETY: Through a shared `Whole` only the address of the tensor's memory is asked for, which changes nothing. It is
-// taken out by the only owner, and dropped by the last.
+// SAFETY: Through a shared `Whole` only the address of the tensor's memory is asked for, which
+// changes nothing. It is taken out by the only owner, and dropped by the last.
 unsafe impl Sync for Whole {}
 
 impl HostBytes {
-    /// Arbitrary bytes for a tensor of this shape, whose first axis is that of its rows. For a CUDA device the
-    /// memory is pinned, so that [`to_device_async`] need not wait.
+    /// Arbitrary bytes for a tensor of this shape, whose first axis is that of its rows. For a CUDA
+    /// device the memory is pinned, so that [`to_device_async`] need not wait.
     ///
     /// # Errors
     /// If memory runs out.
@@ -114,16 +114,18 @@ impl AsMut<[u8]> for HostRow {
             return &mut [];
         }
         let start = self.whole.0.data_ptr().cast::<u8>();
-        // SAFETY: the shim made a contiguous uint8 tensor on the CPU, of which the range is a part; what it holds came from
-        // foreign code, so any bytes are bytes. The ranges of other rows do not overlap it, and the tensor itself can be
-        // reached only once no row is left; the slice keeps this one borrowed.
+        // SAFETY: the shim made a contiguous uint8 tensor on the CPU, of which the range is a part;
+        // what it holds came from foreign code, so any bytes are bytes. The ranges of other rows do
+        // not overlap it, and the tensor itself can be reached only once no row is left; the slice
+        // keeps this one borrowed.
         unsafe { std::slice::from_raw_parts_mut(start.add(self.range.start), self.range.len()) }
     }
 }
 
-/// `tensor`, which is on the CPU, on `device`. To CUDA the copy from pinned memory is only ordered: what uses its result on
-/// the device comes after it, and the program goes on. `tensor` may be dropped at once, since libtorch's allocator of pinned
-/// memory gives a block out again only when the copies that were ordered from it are done.
+/// `tensor`, which is on the CPU, on `device`. To CUDA the copy from pinned memory is only ordered:
+/// what uses its result on the device comes after it, and the program goes on. `tensor` may be
+/// dropped at once, since libtorch's allocator of pinned memory gives a block out again only when
+/// the copies that were ordered from it are done.
 pub fn to_device_async(tensor: &Tensor, device: Device) -> Tensor {
     tensor.to_device_(device, tensor.kind(), /* non_blocking */ true, /* copy */ false)
 }

@@ -91,9 +91,7 @@ impl Classified for TorchError {
 
 impl TorchError {
     fn from_message(message: &str) -> Self {
-        // A panic of tch shows the error's Debug form, in which line ends are escaped.
-        let message = message.replace("\\n", "\n");
-        match memory_ran_out(&message) {
+        match memory_ran_out(message) {
             Some(asked) => Self::OutOfMemory(asked),
             None => Self::Other(message.lines().next().unwrap_or_default().trim().to_owned()),
         }
@@ -113,10 +111,17 @@ impl From<tch::TchError> for TorchError {
 /// [`TorchError::OutOfMemory`] if memory ran out.
 pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, TorchError> {
     forget_refusals();
-    panics::catch(body).map_err(|panic| match panic.message.split_once("Torch(\"") {
-        Some((_, message)) => TorchError::from_message(message.trim_end_matches("\")")),
+    panics::catch(body).map_err(|panic| match words_of_libtorch(&panic.message) {
+        Some(words) => TorchError::from_message(&words),
         None => TorchError::Bug(panic.message, panic.location),
     })
+}
+
+/// libtorch's words in the message of a panic of tch; `None` if the panic is another one.
+fn words_of_libtorch(message: &str) -> Option<String> {
+    // tch panics with the error's Debug form, in which line ends are escaped.
+    let (_, words) = message.split_once("Torch(\"")?;
+    Some(words.trim_end_matches("\")").replace("\\n", "\n"))
 }
 
 #[cfg(test)]

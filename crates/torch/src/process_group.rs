@@ -191,7 +191,8 @@ impl Store {
         })
     }
 
-    /// Adds 1 to a key, which begins at 0, and returns its new value. No two processes get the same.
+    /// Adds 1 to a key, which begins at 0, and returns its new value. No two processes get the
+    /// same.
     ///
     /// # Errors
     /// When the store is gone.
@@ -213,7 +214,8 @@ fn no_answer(patience: Duration) -> TorchError {
 /// How the other processes reach this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// By the addresses of network interfaces: `eth0`, for instance. More than one share the traffic.
+    /// By the addresses of network interfaces: `eth0`, for instance. More than one share the
+    /// traffic.
     Interfaces(Vec<String>),
     /// By an address or a name of this host.
     Address(String),
@@ -356,8 +358,8 @@ impl Group {
         check(unsafe { px_broadcast(self.0, tensor.as_ptr().cast_mut(), root as c_int) })
     }
 
-    /// Closes the connections, so that others that wait for this process in an exchange fail at once.
-    /// An exchange afterwards is an error.
+    /// Closes the connections, so that others that wait for this process in an exchange fail at
+    /// once. An exchange afterwards is an error.
     pub fn close(&self) {
         // SAFETY: the pointer is valid.
         unsafe { px_group_close(self.0) };

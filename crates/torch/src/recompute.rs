@@ -11,6 +11,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 use super::shim::{check, made, px_autocast_cache, px_recomputed, px_records};
+use super::{TorchError, words_of_libtorch};
 
 /// A block of a network, which a backward pass may use as long as it needs to, if [`recomputed`]
 /// has seen it.
@@ -146,10 +147,8 @@ unsafe extern "C" fn compute_again<T, F: Fn(&T, &Tensor) -> Tensor>(
             0
         }
         Err(panic) => {
-            let text = match panic.message.split_once("Torch(\"") {
-                Some((_, words)) => words.trim_end_matches("\")").replace("\\n", "\n"),
-                None => format!("a bug in pixtok: {} ({}); please report it", panic.message, panic.location),
-            };
+            let text = words_of_libtorch(&panic.message)
+                .unwrap_or_else(|| TorchError::Bug(panic.message, panic.location).to_string());
             let text = &text[..text.floor_char_boundary(size - 1)];
             // SAFETY: guaranteed by this function's contract; the text and the 0 fit.
             unsafe {
@@ -177,7 +176,7 @@ mod tests {
     use tch::{CModule, Device, Kind};
 
     use super::*;
-    use crate::{Precision, TorchError, catching, no_grad, with_precision, without_autocast};
+    use crate::{Precision, catching, no_grad, with_precision, without_autocast};
 
     const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
@@ -268,9 +267,9 @@ mod tests {
         let bf16 = |block: fn(&Shared<Layer>, &Tensor) -> Tensor| {
             move |net: &Net, x: &Tensor| with_precision(Precision::Bf16, || net.loss(x, block))
         };
-        let (plainly, anew) = (bf16(plain), bf16(again));
-        let expected = net.gradients(1, true, |x| plainly(&net, x));
-        assert_eq!(net.gradients(1, true, |x| anew(&net, x)), expected);
+        let (kept, computed) = (bf16(plain), bf16(again));
+        let expected = net.gradients(1, true, |x| kept(&net, x));
+        assert_eq!(net.gradients(1, true, |x| computed(&net, x)), expected);
         assert_ne!(net.gradients(1, true, |x| net.loss(x, again)), expected, "bf16 rounds");
 
         // A backward pass within the region, where copies of the weights may be kept. The plain
@@ -342,7 +341,7 @@ mod tests {
         // Frozen, as for an export.
         net.leaves().iter().for_each(|leaf| drop(leaf.set_requires_grad(false)));
         assert!(!once(&net.x).requires_grad());
-        // With gradients for an input alone, there is something to compute again.
+        // With a gradient for the input only, there is something to compute again.
         let x = net.x.detach().copy().set_requires_grad(true);
         let [expected, found] = [net.layers[0].forward(&x), once(&x)]
             .map(|y| Tensor::run_backward(&[y.sum(Kind::Float)], &[&x], false, false));

@@ -10,9 +10,9 @@ use super::shim::{made, px_rms_norm};
 /// `pixtok::rms_norm`.
 ///
 /// If `x` carries a gradient and is float32 on the CPU, this is one operation, which keeps its
-/// input and a number of each row for the backward pass. The result depends neither on the batch nor on the number
-/// of threads. In all other cases it is libtorch's own operation, so that evaluation, encoding and
-/// export compute the network that others run, to the last bit.
+/// input and a number of each row for the backward pass. The result depends neither on the batch
+/// nor on the number of threads. In all other cases it is libtorch's own operation, so that
+/// evaluation, encoding and export compute the network that others run, to the last bit.
 ///
 /// # Shapes
 /// `x`: `[..., width]`; `weight`: `[width]` float32 -> like `x`.

@@ -8,8 +8,8 @@ use torch_sys::C_tensor;
 
 use super::TorchError;
 
-/// Computes a block again, from an input that it frees, into a new tensor. If it fails, it returns a
-/// number other than 0 and writes a message of at most so many bytes, including the final 0.
+/// Computes a block again, from an input that it frees, into a new tensor. If it fails, it returns
+/// a number other than 0 and writes a message of at most so many bytes, including the final 0.
 pub(super) type ComputeAgain =
     unsafe extern "C" fn(*mut c_void, *mut C_tensor, *mut *mut C_tensor, *mut c_char, usize) -> c_int;
 

@@ -91,7 +91,8 @@ impl Classified for CopyError {
     }
 }
 
-/// Writes `tensors` to a new file at `path`, as [`write_to`] does, and waits for the disk. Not atomic.
+/// Writes `tensors` to a new file at `path`, as [`write_to`] does, and waits for the disk. Not
+/// atomic.
 ///
 /// # Errors
 /// The same as [`write_to`].

@@ -108,7 +108,7 @@ class Attention(nn.Module):
 
 
 class OneSidedDown(nn.Conv2d):
-    """A 3x3 convolution of stride 2, padded on the right and below alone."""
+    """A 3x3 convolution of stride 2, padded only on the right and at the bottom."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, 3, 2)

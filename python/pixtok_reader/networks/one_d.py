@@ -14,7 +14,7 @@ from . import cnn
 from .cnn import Up, conv
 from .transformer import Block, BlockSettings, RotationSettings, padded, rotation
 
-# Of every group normalisation in the decoder of the pixels.
+# The epsilon of every group normalisation in the decoder of the pixels.
 GROUP_NORM_EPS = 1e-6
 
 
@@ -34,9 +34,9 @@ class Plan:
             for half, prefix in (("encoder", ""), ("decoder", "decoder_"))
         }
         self.grid = model["trained_grid"]
-        self.rope_base, self.extension = model["rope_base"], model["extension"]
         # Learned positions are of one size.
-        self.learned = model["positions"] == "learned"
+        self.learned, self.extension = model["positions"] == "learned", model["extension"]
+        self.rope_base = None if self.learned else model["rope_base"]
         self.only_size = self.image_size if self.learned else None
 
     def rotation(self, half: str) -> RotationSettings | None:
@@ -153,7 +153,7 @@ class Codes(nn.Module):
 
 
 class ResBlock(cnn.ResBlock):
-    """One without biases whose shortcut, where the widths differ, is of the result itself."""
+    """One without biases. If the widths differ, its shortcut is a convolution of the result."""
 
     def __init__(self, norm: Callable[[int], nn.Module], channels_in: int, channels_out: int) -> None:
         super().__init__(norm, channels_in, channels_out, bias=False)

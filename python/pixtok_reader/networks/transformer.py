@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A key below this length counts as this long.
+# The least length that a key is divided by.
 LEAST_KEY = 1e-12
 
 # Cosines and sines of all positions, [N, d] each.
@@ -18,7 +18,7 @@ Rotation = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class BlockSettings:
-    """What all blocks of a tower have in common."""
+    """What all blocks of a half have in common."""
 
     width: int
     heads: int
@@ -29,7 +29,6 @@ class BlockSettings:
     eps: float = 1e-5
     # "gelu" or "swiglu".
     feed_forward: str = "gelu"
-    bias: bool = True
     # "none", "qk-rms" or "key-l2".
     attention_norm: str = "none"
     # Whether each part's result has a learned scale.
@@ -47,8 +46,8 @@ class Attention(nn.Module):
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
         width, self.heads = settings.width, settings.heads
-        self.qkv = nn.Linear(width, 3 * width, settings.bias)
-        self.out = nn.Linear(width, width, settings.bias)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
         self.attention_norm = settings.attention_norm
         if self.attention_norm == "qk-rms":
             self.query_norm = norm("rms", width // self.heads, settings.eps)
@@ -77,9 +76,9 @@ class SwiGlu(nn.Module):
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        self.gate = nn.Linear(settings.width, settings.hidden, settings.bias)
-        self.up = nn.Linear(settings.width, settings.hidden, settings.bias)
-        self.down = nn.Linear(settings.hidden, settings.width, settings.bias)
+        self.gate = nn.Linear(settings.width, settings.hidden)
+        self.up = nn.Linear(settings.width, settings.hidden)
+        self.down = nn.Linear(settings.hidden, settings.width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.silu(self.gate(x)) * self.up(x))
@@ -90,8 +89,8 @@ class Gelu(nn.Module):
 
     def __init__(self, settings: BlockSettings) -> None:
         super().__init__()
-        self.up = nn.Linear(settings.width, settings.hidden, settings.bias)
-        self.down = nn.Linear(settings.hidden, settings.width, settings.bias)
+        self.up = nn.Linear(settings.width, settings.hidden)
+        self.down = nn.Linear(settings.hidden, settings.width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(F.gelu(self.up(x)))
@@ -135,7 +134,7 @@ class RotationSettings:
 
 
 def rotation(settings: RotationSettings, h: int, w: int, like: Tensor) -> Rotation:
-    """Of the positions of a grid, row by row."""
+    """The rotation of a grid, row by row."""
     rows, columns = (
         angles(settings, size, trained, like.device) for size, trained in zip((h, w), settings.trained)
     )
@@ -166,7 +165,7 @@ def angles(settings: RotationSettings, size: int, trained: int, device: torch.de
 
 
 def padded(rotation: Rotation, before: int, after: int) -> Rotation:
-    """With further positions that are not turned."""
+    """The same with further positions that are not rotated."""
     cos, sin = rotation
     return F.pad(cos, (0, 0, before, after), value=1.0), F.pad(sin, (0, 0, before, after))
 

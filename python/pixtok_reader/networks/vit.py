@@ -37,7 +37,7 @@ class Plan:
             )
         self.grid = model["trained_grid"]
         self.learned, self.extension = model["positions"] == "learned", model["extension"]
-        self.rope_base = model["rope_base"]
+        self.rope_base = None if self.learned else model["rope_base"]
         if self.learned and self.extension == "ntk":
             raise ValueError("learned positions are not extended by ntk; choose none or interpolate")
         self.only_size = list(image_size) if self.learned and self.extension == "none" else None

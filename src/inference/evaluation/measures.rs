@@ -17,6 +17,16 @@ use pixtok_tokens::StatedPrefix;
 /// The fewest images that have a covariance.
 const LEAST_FID_IMAGES: usize = 2;
 
+/// What is done with a prefix that a tokenizer does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbsentPrefix {
+    /// It is an error.
+    Refuse,
+    /// It is left out and named, as in a comparison of tokenizers of several kinds.
+    LeaveOut,
+}
+
 /// The options of what to measure.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,32 +89,36 @@ impl MeasureOptions {
         }
         if measures.inception.is_some() && images < ENOUGH_FID_IMAGES {
             tell.say(&format!(
-                "rfid of {images} images is biased upwards: compare it with that of as many images alone, or give \
+                "rfid of {images} images is biased upwards: compare it only with that of as many images, or give \
                  {ENOUGH_FID_IMAGES} and more"
             ));
         }
         Ok(measures)
     }
 
-    /// The requested prefixes that this tokenizer has, ascending. All tokens are measured anyway, so
-    /// they are not among these. With `leave_out`, other prefixes are left out and named.
+    /// The requested prefixes that this tokenizer has, ascending, without the prefix of all tokens,
+    /// which is measured anyway.
     ///
     /// # Errors
-    /// [`Misuse`] for a prefix that the tokenizer does not have.
-    pub(super) fn prefixes_of(&self, found: &Found, leave_out: bool, tell: Tell) -> Result<Vec<u32>> {
+    /// [`Misuse`] for a prefix that the tokenizer does not have, if `absent` refuses it.
+    pub(super) fn prefixes_of(&self, found: &Found, absent: AbsentPrefix, tell: Tell) -> Result<Vec<u32>> {
+        let codec = match found {
+            Found::Tokenizer(opened) => Some(opened.codec()),
+            Found::Reconstructions(_) => None,
+        };
         let mut lengths = vec![];
         for &length in &self.prefixes {
-            let whole = match found {
-                Found::Tokenizer(opened) => prefix_of(&*opened.codec(), length).map_err(anyhow::Error::from),
-                Found::Reconstructions(_) => Err(Misuse(format!(
-                    "--prefix {length} is of tokens, which reconstructions alone do not have; leave it out"
+            let whole = match &codec {
+                Some(codec) => prefix_of(&**codec, length).map_err(anyhow::Error::from),
+                None => Err(Misuse(format!(
+                    "--prefix {length} is of tokens, and a folder of reconstructions has none; leave it out"
                 ))
                 .into()),
             };
-            match whole {
-                Ok(StatedPrefix { of, .. }) => lengths.extend(Some(length).filter(|&length| length < of)),
-                Err(error) if leave_out => tell.say(&format!("left out: {error}")),
-                Err(error) => return Err(error),
+            match (whole, absent) {
+                (Ok(StatedPrefix { of, .. }), _) => lengths.extend((length < of).then_some(length)),
+                (Err(error), AbsentPrefix::LeaveOut) => tell.say(&format!("left out: {error}")),
+                (Err(error), AbsentPrefix::Refuse) => return Err(error),
             }
         }
         lengths.sort_unstable();
@@ -116,7 +130,6 @@ impl MeasureOptions {
     /// width).
     ///
     /// # Errors
-    /// [`Misuse`] with both sizes.
     /// [`Misuse`] with both sizes.
     pub fn check_size(&self, (height, width): (i64, i64)) -> Result<()> {
         let side = height.min(width);

@@ -31,7 +31,7 @@ use pixtok_base::paths::{make_folder, mark_new_output};
 use pixtok_images::data::BadSamples;
 
 pub(super) use images::{choose, protocol};
-pub use measures::MeasureOptions;
+pub use measures::{AbsentPrefix, MeasureOptions};
 pub use trained_on::TrainingSearch;
 
 /// The number of images listed at each end of the ranking.
@@ -67,9 +67,8 @@ pub struct EvaluateOptions {
     pub background: Option<[u8; 3]>,
     /// What to measure.
     pub measures: MeasureOptions,
-    /// Whether prefixes that the tokenizer does not have are left out instead of refused, as in a
-    /// comparison of tokenizers of several kinds.
-    pub any_prefixes: bool,
+    /// What is done with prefixes that the tokenizer does not have.
+    pub absent_prefixes: AbsentPrefix,
     /// Notes on images that the tokenizer was trained on, if the caller has searched for them;
     /// absent: they are searched for.
     pub trained_on: Option<Vec<String>>,
@@ -151,7 +150,7 @@ impl Opening {
         }
         tell_omitted([&*images.dataset], tell);
         try_on(&mut found, &images, device)?;
-        let prefixes = options.measures.prefixes_of(&found, options.any_prefixes, tell)?;
+        let prefixes = options.measures.prefixes_of(&found, options.absent_prefixes, tell)?;
         let measures = Measures { prefixes, ..options.measures.measures(images.count(), device, tell)? };
         let pictures = match options.pictures {
             Some(_) => {

@@ -3,42 +3,9 @@
 use tch::{Tensor, nn::Module};
 
 use super::plan::Plan;
-use crate::layers::{Conv2d, GroupNorm, conv, norm_silu};
+use crate::layers::{Conv2d, GroupNorm, ResBlock, conv};
 use crate::variables::Scope;
 use pixtok_torch::{Shared, recomputed};
-
-/// GroupNorm, SiLU and a 3×3 convolution, twice, with a shortcut (a 1×1 convolution if the widths
-/// differ).
-#[derive(Debug)]
-struct ResBlock {
-    norm1: GroupNorm,
-    conv1: Conv2d,
-    norm2: GroupNorm,
-    conv2: Conv2d,
-    shortcut: Option<Conv2d>,
-}
-
-impl ResBlock {
-    fn new(path: &Scope, plan: &Plan, channels_in: i64, channels_out: i64) -> Self {
-        Self {
-            norm1: plan.norm(&(path / "norm1"), channels_in),
-            conv1: conv(&(path / "conv1"), channels_in, channels_out, 3, 1),
-            norm2: plan.norm(&(path / "norm2"), channels_out),
-            conv2: conv(&(path / "conv2"), channels_out, channels_out, 3, 1),
-            shortcut: (channels_in != channels_out)
-                .then(|| conv(&(path / "shortcut"), channels_in, channels_out, 1, 1)),
-        }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        let h = self.conv1.forward(&norm_silu(&self.norm1, x));
-        let h = self.conv2.forward(&norm_silu(&self.norm2, &h));
-        match &self.shortcut {
-            Some(shortcut) => shortcut.forward(x) + h,
-            None => x + h,
-        }
-    }
-}
 
 /// Single-head self-attention over all positions, added to its input.
 #[derive(Debug)]
@@ -118,7 +85,7 @@ impl Blocks {
         let mut blocks = vec![];
         for i in 0..count {
             let from = if i == 0 { channels_in } else { channels_out };
-            blocks.push(Block::Res(ResBlock::new(&(path / format!("res{i}")), plan, from, channels_out)));
+            blocks.push(Block::Res(plan.res_block(&(path / format!("res{i}")), from, channels_out)));
             if attention {
                 let path = path / format!("attention{i}");
                 blocks.push(Block::Attention(Attention::new(&path, plan, channels_out)));
@@ -134,9 +101,9 @@ impl Blocks {
             return Self::new(plan, vec![]);
         }
         let blocks = vec![
-            Block::Res(ResBlock::new(&(path / "res0"), plan, channels, channels)),
+            Block::Res(plan.res_block(&(path / "res0"), channels, channels)),
             Block::Attention(Attention::new(&(path / "attention"), plan, channels)),
-            Block::Res(ResBlock::new(&(path / "res1"), plan, channels, channels)),
+            Block::Res(plan.res_block(&(path / "res1"), channels, channels)),
         ];
         Self::new(plan, blocks)
     }

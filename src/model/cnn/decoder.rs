@@ -64,8 +64,8 @@ impl Decoder {
 }
 
 impl model::Decoder for Decoder {
-    /// Of the convolution that makes pixels, or what the Haar transform makes of them: `[3, C, 3,
-    /// 3]` or `[3 · 4^levels, C, 3, 3]`.
+    /// The weight of the convolution to pixels or to Haar coefficients: `[3, C, 3, 3]` or `[3 ·
+    /// 4^levels, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         &self.head.weight
     }

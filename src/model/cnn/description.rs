@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::plan::{Config, Plan};
 
-/// The settings with what stands for absent ones, and what they come to.
+/// The settings with absent ones filled in, and what follows from them.
 #[derive(Serialize)]
 pub(super) struct Description {
     /// As in a config; `strides`, `decoder_res_blocks` and `latent_channels` are there always.
@@ -28,7 +28,7 @@ pub(super) struct Width {
 /// One resolution of the encoder. The decoder's is the same, unless the settings say otherwise.
 #[derive(Serialize)]
 pub(super) struct StageDescription {
-    /// Of its blocks.
+    /// The width of its blocks.
     #[serde(flatten)]
     pub width: Width,
     /// Whether self-attention follows every residual block.
@@ -38,7 +38,7 @@ pub(super) struct StageDescription {
 }
 
 impl Description {
-    /// Of a planned network.
+    /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
         let width = |channels| Width { channels, norm_groups: plan.groups(channels) };
         let settings = &plan.settings;
@@ -48,7 +48,7 @@ impl Description {
                 strides: Some(settings.encoder_strides()),
                 decoder_res_blocks: Some(decoder_res_blocks.clone()),
                 latent_channels: Some(plan.outer_channels.unwrap_or(plan.latent_channels)),
-                // Of training alone.
+                // Only training uses it.
                 checkpoint_blocks: false,
                 ..settings.clone()
             },

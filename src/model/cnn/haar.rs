@@ -6,15 +6,15 @@ use tch::{Device, Tensor};
 /// The channels of an image.
 const COLOURS: i64 = 3;
 
-/// A number of levels of the transform as one convolution with a fixed kernel.
+/// All levels of the transform as one convolution with a fixed kernel.
 ///
-/// A level makes four channels of each one: the mean of two by two pixels (ll) and their
-/// differences between rows (lh), between columns (hl) and across (hh), all divided by 4. The
-/// channels are (band, channel before). The next level does the same with all of them, so that
-/// those of the whole are (band of the last level, …, band of the first, colour).
+/// A level turns each channel into four: the mean of two by two pixels (ll) and their differences
+/// between rows (lh), between columns (hl) and across (hh), all divided by 4. The order of the
+/// channels is (band, channel before). The next level does the same with all of them, so the order
+/// in the end is (band of the last level, …, band of the first, colour).
 ///
-/// The original pads by reflection on the right and below. No number depends on it here, since the
-/// sides of an image are multiples of the patch.
+/// The original pads by reflection on the right and at the bottom. That changes no number here,
+/// since the sides of an image are multiples of the patch.
 #[derive(Debug)]
 pub struct Haar {
     /// `[3 · 4^levels, 3, patch, patch]`.
@@ -43,7 +43,7 @@ impl Haar {
         Self { kernel: &inverse / bands as f64, inverse, patch }
     }
 
-    /// Transforms images or what stands for them.
+    /// Transforms images.
     ///
     /// # Shapes
     /// `[B, 3, H, W]` -> `[B, 3 · 4^levels, H / patch, W / patch]`.

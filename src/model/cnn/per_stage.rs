@@ -30,7 +30,7 @@ impl PerStage {
         }
     }
 
-    /// One number where the list says the same of all stages, so that both forms can be compared.
+    /// One number where the list has the same for all stages, so that both forms can be compared.
     pub(super) fn shortest(self) -> Self {
         match self {
             Self::Each(numbers) if numbers.windows(2).all(|pair| pair[0] == pair[1]) => {

@@ -5,14 +5,13 @@ use tch::Device;
 
 use super::haar::Haar;
 use super::per_stage::PerStage;
-use crate::layers::{GROUP_NORM_EPS, GroupNorm, norm_groups};
+use crate::layers::{
+    GROUP_NORM_EPS, GroupNorm, ResBlock, ResBlockSettings, Shortcut, VQGAN_EPS, norm_groups,
+};
 use crate::model::grid::check_image_size;
 use crate::model::{ImageSize, ModelError};
 use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
-
-/// The epsilon of every normalisation in [`Variant::Vqgan`].
-const VQGAN_EPS: f64 = 1e-6;
 
 /// The number of groups of every normalisation in [`Variant::Vqgan`], at any width.
 pub(super) const VQGAN_GROUPS: i64 = 32;
@@ -98,6 +97,14 @@ impl Variant {
             Self::Vqgan => VQGAN_GROUPS,
         }
     }
+
+    /// The epsilon of every normalisation.
+    fn eps(self) -> f64 {
+        match self {
+            Self::Plain => GROUP_NORM_EPS,
+            Self::Vqgan => VQGAN_EPS,
+        }
+    }
 }
 
 impl Default for Config {
@@ -140,7 +147,7 @@ pub(super) struct Stage {
 pub(super) struct Plan {
     /// What it was made from.
     pub settings: Config,
-    /// Of the images that it is planned for.
+    /// The size of the images that it is planned for.
     pub image: ImageSize,
     pub stem_channels: i64,
     pub stages: Vec<Stage>,
@@ -191,11 +198,20 @@ impl Plan {
 
     /// A normalisation over `channels`.
     pub fn norm(&self, path: &Scope, channels: i64) -> GroupNorm {
-        let eps = match self.variant {
-            Variant::Plain => GROUP_NORM_EPS,
-            Variant::Vqgan => VQGAN_EPS,
+        GroupNorm::new(path, self.groups(channels), channels, self.variant.eps())
+    }
+
+    /// A residual block from `channels_in` to `channels_out`.
+    pub fn res_block(&self, path: &Scope, channels_in: i64, channels_out: i64) -> ResBlock {
+        let channels = [channels_in, channels_out];
+        let settings = ResBlockSettings {
+            channels,
+            groups: channels.map(|channels| self.groups(channels)),
+            eps: self.variant.eps(),
+            bias: true,
+            shortcut: Shortcut::OfInput,
         };
-        GroupNorm::new(path, self.groups(channels), channels, eps)
+        ResBlock::new(path, &settings)
     }
 
     /// Pixels per position of the latent grid, along each axis.
@@ -204,8 +220,7 @@ impl Plan {
         self.stages.iter().fold(patch, |factor, stage| factor.saturating_mul(stage.stride))
     }
 
-    /// Channels of what the network works on in place of images, in which the Haar transform turns
-    /// three.
+    /// The channels of images, or of what the Haar transform makes of them.
     pub fn pixel_channels(&self) -> i64 {
         3 << (2 * self.settings.haar_levels)
     }
@@ -264,7 +279,7 @@ impl Config {
     fn stages(&self, short_side: i64) -> (Vec<Stage>, Vec<i64>) {
         let strides = self.encoder_strides();
         let upward = self.decoder_strides.as_ref().unwrap_or(&strides);
-        // Without one for what follows the last stage, nothing follows the finest of the decoder.
+        // If no stride follows the last stage, the decoder has none after its finest stage.
         let without = self.multipliers.len() - upward.len();
         let decoder_multipliers = self.decoder_multipliers.as_ref().unwrap_or(&self.multipliers);
         let decoder_res_blocks = self.decoder_res_blocks.as_ref().unwrap_or(&self.res_blocks);

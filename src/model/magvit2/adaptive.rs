@@ -1,11 +1,12 @@
 //! Normalisation that takes its scale and shift from the latent.
 
-use tch::{Kind, Tensor};
+use tch::{Kind, Tensor, nn::Module};
 
-use super::blocks::{EPS, NORM_GROUPS};
-use crate::variables::{Init, Scope};
+use super::blocks::NORM_GROUPS;
+use crate::layers::{Linear, VQGAN_EPS};
+use crate::variables::Scope;
 
-/// What the decoder's normalisations know of a latent: two vectors for each image.
+/// What the decoder's normalisations take from a latent: two vectors for each image.
 #[derive(Debug)]
 pub(super) struct Style {
     /// √(variance + 1e-6) of each channel over the positions of the image, `[B, D]`; the variance
@@ -16,10 +17,10 @@ pub(super) struct Style {
 }
 
 impl Style {
-    /// Of `z_q`, `[B, N, D]` with at least two positions.
+    /// The statistics of `z_q`, `[B, N, D]` with at least two positions.
     pub fn of(z_q: &Tensor) -> Self {
         Self {
-            deviation: (z_q.var_dim([1].as_slice(), true, false) + EPS).sqrt(),
+            deviation: (z_q.var_dim([1].as_slice(), true, false) + VQGAN_EPS).sqrt(),
             mean: z_q.mean_dim([1].as_slice(), false, Kind::Float),
         }
     }
@@ -28,16 +29,16 @@ impl Style {
 /// Group normalisation without weights of its own, then γ(deviation) · x + β(mean).
 #[derive(Debug)]
 pub(super) struct AdaptiveNorm {
-    gamma: Affine,
-    beta: Affine,
+    gamma: Linear,
+    beta: Linear,
 }
 
 impl AdaptiveNorm {
-    /// For feature maps of `channels`, by latents of width `latent_channels`.
+    /// A normalisation of feature maps of `channels` by latents of width `latent_channels`.
     pub fn new(path: &Scope, latent_channels: i64, channels: i64) -> Self {
         Self {
-            gamma: Affine::new(&(path / "gamma"), latent_channels, channels),
-            beta: Affine::new(&(path / "beta"), latent_channels, channels),
+            gamma: Linear::by_fan_in(&(path / "gamma"), latent_channels, channels),
+            beta: Linear::by_fan_in(&(path / "beta"), latent_channels, channels),
         }
     }
 
@@ -47,24 +48,6 @@ impl AdaptiveNorm {
         let of_channels = |vectors: Tensor| vectors.unsqueeze(2).unsqueeze(3);
         let scale = of_channels(self.gamma.forward(&style.deviation));
         let shift = of_channels(self.beta.forward(&style.mean));
-        x.group_norm(NORM_GROUPS, None::<&Tensor>, None::<&Tensor>, EPS, true) * scale + shift
-    }
-}
-
-/// A linear layer with PyTorch's default initialisation.
-#[derive(Debug)]
-struct Affine {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Affine {
-    fn new(path: &Scope, from: i64, to: i64) -> Self {
-        let init = Init::fan_in(from);
-        Self { weight: path.matrix("weight", [to, from], init), bias: path.bias("bias", to, init) }
-    }
-
-    fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        x.group_norm(NORM_GROUPS, None::<&Tensor>, None::<&Tensor>, VQGAN_EPS, true) * scale + shift
     }
 }

@@ -13,8 +13,8 @@ use crate::variables::Scope;
 use pixtok_images::data::ImageSize;
 use pixtok_tokens::TokenShape;
 
-/// Stem, middle, stages from the coarsest one, each with a normalisation by the latent before it,
-/// and head.
+/// Stem, middle, the stages from the coarsest one, and head. A normalisation by the latent comes
+/// before each stage.
 #[derive(Debug)]
 pub(super) struct Decoder {
     stem: Conv2d,
@@ -48,11 +48,11 @@ impl Up {
     }
 }
 
-/// The channels (dy, dx, c) of a position as two by two positions of c; the order that ONNX calls
-/// DCR.
+/// The channels (dy, dx, c) of a position as two by two positions of c, in the order that ONNX
+/// calls DCR.
 ///
 /// # Shapes
-/// `[B, 4 · channels, h, w]` -> `[B, channels, 2h, 2w]`, with the channels of a position side by side.
+/// `[B, 4 · channels, h, w]` -> `[B, channels, 2h, 2w]`, in channels_last.
 pub(super) fn depth_to_space(x: &Tensor, channels: i64) -> Tensor {
     // [B, h, w, dy, dx, c] -> [B, h, dy, w, dx, c].
     let parts = x.permute([0, 2, 3, 1]).unflatten(3, [2, 2, channels]).permute([0, 1, 3, 2, 4, 5]);
@@ -83,7 +83,7 @@ impl Decoder {
 }
 
 impl model::Decoder for Decoder {
-    /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
+    /// The weight of the convolution to pixels: `[3, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         &self.head.weight
     }

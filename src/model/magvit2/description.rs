@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::blocks::{EPS, NORM_GROUPS};
+use super::blocks::NORM_GROUPS;
 use super::plan::{Config, Plan};
+use crate::layers::VQGAN_EPS;
 
-/// The settings with what stands for absent ones.
+/// The settings with absent ones filled in.
 #[derive(Serialize)]
 pub(super) struct Description {
     kind: &'static str,
@@ -19,13 +20,18 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// Of a planned network.
+    /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
         Self {
             kind: "magvit2",
-            settings: Config { latent_channels: Some(plan.latent_channels), ..plan.settings.clone() },
+            settings: Config {
+                latent_channels: Some(plan.latent_channels),
+                // Only training uses it.
+                checkpoint_blocks: false,
+                ..plan.settings.clone()
+            },
             norm_groups: NORM_GROUPS,
-            eps: EPS,
+            eps: VQGAN_EPS,
         }
     }
 }

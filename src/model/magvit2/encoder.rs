@@ -2,9 +2,9 @@
 
 use tch::{Device, Tensor, nn::Module};
 
-use super::blocks::{Blocks, conv_without_bias, norm};
+use super::blocks::{Blocks, norm};
 use super::plan::{Plan, shape};
-use crate::layers::{Conv2d, GroupNorm, conv, norm_silu};
+use crate::layers::{Conv2d, GroupNorm, conv, conv_without_bias, norm_silu};
 use crate::model::layout::fastest;
 use crate::model::{self, ModelError};
 use crate::quantizer::Mode;

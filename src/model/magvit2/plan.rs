@@ -28,8 +28,9 @@ pub struct Config {
     /// The width C of the latent; absent: the quantizer's own, without a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
-    /// Whether the backward pass computes each residual block again, from its input alone. That
-    /// takes less memory and more time.
+    /// Whether a residual block keeps only its input for the backward pass, which computes the
+    /// block again: less memory and more time for the same gradients.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
 }
 
@@ -50,9 +51,9 @@ impl Default for Config {
 pub(super) struct Plan {
     /// What it was made from.
     pub settings: Config,
-    /// Of the images that it is planned for.
+    /// The size of the images that it is planned for.
     pub image: ImageSize,
-    /// Of the tokens of such an image.
+    /// The tokens of such an image.
     pub shape: TokenShape,
     /// The channels of each stage, from the finest.
     pub widths: Vec<i64>,
@@ -89,7 +90,7 @@ impl Plan {
     }
 }
 
-/// That of a network with so many stages.
+/// The downsampling of a network with this number of stages.
 fn downsample(stages: usize) -> i64 {
     1 << (stages - 1)
 }

@@ -107,7 +107,7 @@ fn decode_of_the_indices_is_the_reconstruction() {
     }
 }
 
-/// Decoded in tiles an image would be another one.
+/// So an image cannot be decoded in tiles.
 #[test]
 fn the_decoder_knows_the_whole_latent() {
     let (_vs, tokenizer) = build(&tiny(), (20, 28)).unwrap();
@@ -146,12 +146,14 @@ fn blocks_that_are_computed_again_have_the_same_gradients() {
 
 #[test]
 fn the_description_says_what_stands_for_absent_settings() {
-    let described = tiny().plan(&lfq(), size((20, 28)).into()).unwrap().description().unwrap();
+    let config = Config { checkpoint_blocks: true, ..tiny() };
+    let described = config.plan(&lfq(), size((20, 28)).into()).unwrap().description().unwrap();
     for (key, value) in
         [("kind", "\"magvit2\""), ("latent_channels", "6"), ("norm_groups", "32"), ("res_blocks", "1")]
     {
         assert_eq!(described[key].to_string(), value, "{key}");
     }
+    assert!(described.get("checkpoint_blocks").is_none(), "only training uses it");
     let written = tiny().written_out(&lfq());
     assert_eq!(written, super::super::Config::Magvit2(Config { latent_channels: Some(6), ..tiny() }));
 }
@@ -167,7 +169,7 @@ fn settings_that_do_not_fit_say_so() {
     assert!(message(Config { multipliers: vec![1; 33], ..tiny() }, (64, 64)).contains("at most 32"));
     assert!(message(Config { res_blocks: 0, ..tiny() }, (64, 64)).contains("res_blocks has 0"));
     let (_vs, tokenizer) = build(&tiny(), (20, 28)).unwrap();
-    let alone = tokenizer.encode(&images(4, 4)).unwrap_err().to_string();
-    assert!(alone.contains("at least two") && alone.contains("a side over 4"), "{alone}");
+    let words = tokenizer.encode(&images(4, 4)).unwrap_err().to_string();
+    assert!(words.contains("at least two") && words.contains("a side over 4"), "{words}");
     assert!(tokenizer.encode(&images(20, 30)).unwrap_err().to_string().contains("by 4"));
 }

@@ -40,7 +40,7 @@ fn positions(config: &Config) -> Result<(), ModelError> {
                 .into(),
         );
     }
-    check_rope_base(config.rope_base)
+    check_rope_base(config.rope_base, config.positions == Positions::Rope)
 }
 
 fn legacy(config: &Config, decoder: &PixelDecoder) -> Result<(), ModelError> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::transformer::{Given, NamedSize, Sizes};
+use crate::model::transformer::{Given, NamedSize, ROPE_BASE, Sizes};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,7 +12,7 @@ use crate::model::transformer::{Given, NamedSize, Sizes};
 pub struct Config {
     /// Details in which TiTok's two networks differ.
     pub layout: Layout,
-    /// Width, depth and heads of the encoder in one word, in place of the three.
+    /// A name for width, depth and heads of the encoder, in place of the three.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     /// The width of the encoder's transformer; absent: that of `size`, which is S if absent too.
@@ -45,11 +45,14 @@ pub struct Config {
     pub latent_channels: Option<i64>,
     /// How the patches' positions are known.
     pub positions: Positions,
-    /// The base of the frequencies of [`Positions::Rope`].
-    pub rope_base: f64,
+    /// The base of the frequencies of [`Positions::Rope`]; absent: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_base: Option<f64>,
     /// What [`Positions::Rope`] does at sizes beyond the trained one.
     pub extension: Extension,
-    /// Whether the blocks are computed again in the backward pass, which saves memory.
+    /// Whether a block keeps only its input for the backward pass, which computes the block again:
+    /// less memory and more time for the same gradients.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
     /// The convolutional decoder of [`Layout::Legacy`], which makes the pixels; absent:
     /// MaskGIT-VQGAN's.
@@ -76,7 +79,7 @@ impl Default for Config {
             latent_tokens: 64,
             latent_channels: None,
             positions: Positions::default(),
-            rope_base: 100.0,
+            rope_base: None,
             extension: Extension::default(),
             checkpoint_blocks: false,
             pixel_decoder: None,
@@ -89,14 +92,15 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// Of TiTok's later models (`bl64_vq8k`, …) and of TA-TiTok: a token's latent is its own, and
-    /// the decoder ends in a linear layer to the pixels of each patch and a 3×3 convolution.
+    /// That of TiTok's later models (`bl64_vq8k`, …) and of TA-TiTok. Each token has its own
+    /// latent, and the decoder ends in a linear layer to the pixels of each patch and a 3×3
+    /// convolution.
     #[default]
     Vq8k,
-    /// Of TiTok's first models (L-32, B-64, S-128). The encoder takes the memory of its tokens `[N,
-    /// width]` for `[width, N]`, so each latent is of numbers of all tokens; the published weights
-    /// were trained so. The decoder chooses softly among the codes of a second codebook for each
-    /// patch, of which MaskGIT-VQGAN's convolutional decoder makes pixels.
+    /// That of TiTok's first models (L-32, B-64, S-128). The encoder reads its tokens `[N, width]`
+    /// as `[width, N]` in memory, so each latent mixes numbers of all tokens; the published weights
+    /// were trained in this way. The decoder takes, for each patch, a weighted mean of the codes of
+    /// a second codebook, from which MaskGIT-VQGAN's convolutional decoder makes pixels.
     Legacy,
 }
 
@@ -104,12 +108,12 @@ pub enum Layout {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Positions {
-    /// By a learned vector each, as in TiTok. Only images of the trained size have them.
+    /// A learned vector for each, as in TiTok. Images have the trained size only.
     #[default]
     Learned,
-    /// Attention turns queries and keys of patches with their rows and columns. Latent tokens are
-    /// not turned. Images may have any size; all have N tokens, so larger ones have fewer bits per
-    /// pixel.
+    /// Attention rotates queries and keys of patches by their rows and columns, but not those of
+    /// latent tokens. Images may have any size. All have N tokens, so larger ones have fewer bits
+    /// per pixel.
     Rope,
 }
 
@@ -146,7 +150,7 @@ pub struct PixelDecoder {
     pub channels: i64,
     /// One multiplier per resolution, from the finest. Neighbouring resolutions differ by 2.
     pub multipliers: Vec<i64>,
-    /// The number of residual blocks at each resolution, and of those before the coarsest.
+    /// The number of residual blocks at each resolution, and of those before the first.
     pub res_blocks: i64,
     /// The number of groups of every group normalisation.
     pub norm_groups: i64,
@@ -173,12 +177,12 @@ impl PixelDecoder {
 }
 
 impl Config {
-    /// What is said of the encoder's transformer.
+    /// The keys of the encoder's transformer.
     pub(super) fn encoder_given(&self) -> Given<Size> {
         Given { prefix: "model.", size: self.size, numbers: [self.width, self.depth, self.heads] }
     }
 
-    /// What is said of the decoder's transformer.
+    /// The keys of the decoder's transformer.
     pub(super) fn decoder_given(&self) -> Given<Size> {
         let numbers = [self.decoder_width, self.decoder_depth, self.decoder_heads];
         Given { prefix: "model.decoder_", size: self.decoder_size, numbers }
@@ -195,9 +199,12 @@ impl Config {
     }
 
     /// The settings with fixed defaults of absent keys written out.
-    pub(super) fn with_fixed_defaults(mut self) -> Self {
+    pub(super) fn resolved(mut self) -> Self {
         if self.size.is_none() {
             [self.width, self.depth, self.heads] = self.encoder_sizes().written();
+        }
+        if self.positions == Positions::Rope {
+            self.rope_base.get_or_insert(ROPE_BASE);
         }
         if self.layout == Layout::Legacy {
             self.pixel_decoder.get_or_insert_default();
@@ -205,11 +212,11 @@ impl Config {
         self
     }
 
-    /// The settings with numbers in place of words and of absent keys.
+    /// The settings with numbers for names of sizes and for absent keys.
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
         let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
         (self.size, self.decoder_size) = (None, None);
-        self = self.with_fixed_defaults();
+        self = self.resolved();
         [self.width, self.depth, self.heads] = encoder.written();
         [self.decoder_width, self.decoder_depth, self.decoder_heads] = decoder.written();
         self.latent_channels.get_or_insert(latent_channels);

@@ -15,11 +15,11 @@ const KERNEL: i64 = 3;
 /// Grey, in TiTok's range of [0, 1].
 const GREY: f64 = 0.5;
 
-/// A transformer over latent tokens and one mask token for each patch. Of its result only the
-/// patches are kept.
+/// A transformer over latent tokens and one mask token for each patch. The patches in its result
+/// become the image.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    /// From the latent's width.
+    /// From the latent's width to the transformer's.
     stem: Linear,
     mask_token: Tensor,
     transformer: Transformer,
@@ -27,18 +27,19 @@ pub(super) struct Decoder {
     patch: i64,
 }
 
-/// What makes pixels of patches.
+/// How patches become pixels.
 #[derive(Debug)]
 enum Pixels {
-    /// All pixels of a patch by one linear layer, then a convolution over the image.
+    /// By one linear layer to all pixels of a patch, then a convolution over the image.
     Linear { linear: Linear, head: Conv2d },
-    /// Codes of a second codebook, and convolutions.
+    /// By codes of a second codebook, then convolutions.
     Codes { codes: CodeHead, decoder: PixelDecoder },
 }
 
 impl Decoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
         let (width, patch) = (plan.decoder.width, plan.settings.patch);
+        let recompute = plan.settings.checkpoint_blocks;
         Self {
             stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
             mask_token: vectors(path, "mask_token", 1, width),
@@ -47,13 +48,13 @@ impl Decoder {
                 None => {
                     let linear = (path / "pixels").touching_pixels();
                     Pixels::Linear {
-                        linear: Linear::new(&linear, width, patch * patch * 3, true),
+                        linear: Linear::new(&linear, width, patch * patch * 3),
                         head: head(&(path / "head").touching_pixels()),
                     }
                 }
                 Some(settings) => Pixels::Codes {
                     codes: CodeHead::new(&(path / "codes"), width, settings),
-                    decoder: PixelDecoder::new(&(path / "pixels"), settings),
+                    decoder: PixelDecoder::new(&(path / "pixels"), settings, recompute),
                 },
             },
             patch,
@@ -61,7 +62,7 @@ impl Decoder {
     }
 }
 
-/// A 3×3 convolution from pixels to pixels, whose images are grey at first.
+/// A 3×3 convolution from pixels to pixels, whose bias starts at grey.
 fn head(path: &Scope) -> Conv2d {
     let init = Init::fan_in(3 * KERNEL * KERNEL);
     Conv2d {
@@ -73,7 +74,7 @@ fn head(path: &Scope) -> Conv2d {
 }
 
 impl model::Decoder for Decoder {
-    /// Of the convolution that makes pixels: `[3, C, 3, 3]`.
+    /// The weight of the convolution to pixels: `[3, C, 3, 3]`.
     fn last_layer(&self) -> &Tensor {
         match &self.pixels {
             Pixels::Linear { head, .. } => &head.weight,
@@ -86,7 +87,7 @@ impl model::Decoder for Decoder {
         let latents = self.stem.forward(z_q);
         let of_each = latents.slice(1, 0, 1, 1).expand([-1, h * w, -1], false);
         let patches = self.mask_token.expand_as(&of_each);
-        // Of what is there, since a trace would keep the device of a new tensor.
+        // A view of `of_each`, since a trace would keep the device of a new tensor.
         let places = of_each.select(2, 0).unflatten(1, [h, w]);
         let x = self.transformer.forward(&patches, &latents, &places);
         let x = self.transformer.norm_out(&x.slice(1, 1, 1 + h * w, 1));

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::plan::Plan;
 use pixtok_tokens::Grid;
 
-/// The settings with what stands for absent ones, and what they come to.
+/// The settings with absent ones filled in, and what follows from them.
 #[derive(Serialize)]
 pub(super) struct Description {
     kind: &'static str,
@@ -19,12 +19,16 @@ pub(super) struct Description {
 }
 
 impl Description {
-    /// Of a planned network.
+    /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
         let Grid { h, w } = plan.trained_grid();
         Self {
             kind: "one-d",
-            settings: plan.settings.clone().in_numbers(plan.latent_channels),
+            settings: Config {
+                // Only training uses it.
+                checkpoint_blocks: false,
+                ..plan.settings.clone().in_numbers(plan.latent_channels)
+            },
             trained_grid: [h, w],
         }
     }

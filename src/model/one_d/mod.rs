@@ -29,7 +29,7 @@ use plan::Plan;
 
 impl Settings for Config {
     fn resolved(&self) -> model::Config {
-        model::Config::OneD(self.clone().with_fixed_defaults())
+        model::Config::OneD(self.clone().resolved())
     }
 
     fn written_out(&self, quantizer: &QuantizerConfig) -> model::Config {

@@ -6,12 +6,12 @@ use crate::layers::{
     AttentionNorm, BlockSettings, FeedForwardKind, NormKind, RotationSettings, StackSettings,
 };
 use crate::model::grid::patches_of;
-use crate::model::transformer::Sizes;
+use crate::model::transformer::{ROPE_BASE, Sizes};
 use crate::model::{ImageSize, ModelError, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
 
-/// PyTorch's default, of every layer norm.
+/// The epsilon of every layer norm, PyTorch's default.
 pub(super) const LAYER_NORM_EPS: f64 = 1e-5;
 
 /// The network that checked settings make.
@@ -20,9 +20,9 @@ pub(super) struct Plan {
     pub settings: Config,
     pub encoder: Sizes,
     pub decoder: Sizes,
-    /// C, numbers in a token's latent.
+    /// C, the width of a token's latent.
     pub latent_channels: i64,
-    /// Those of [`Layout::Legacy`].
+    /// The decoder of the pixels in [`Layout::Legacy`].
     pub pixel_decoder: Option<PixelDecoder>,
     pub trained: TrainedSizes,
 }
@@ -68,7 +68,7 @@ impl Plan {
         patches_of(self.trained.largest, self.settings.patch)
     }
 
-    /// The number of these patches.
+    /// The number of patches of an image of the planned size.
     pub fn patches(&self) -> i64 {
         let Grid { h, w } = self.grid();
         i64::from(h) * i64::from(w)
@@ -79,10 +79,10 @@ impl Plan {
         (self.settings.positions == Positions::Learned).then_some(self.trained.image)
     }
 
-    /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
+    /// How a transformer of these sizes rotates patches; `None`: it adds learned positions.
     pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
         (self.settings.positions == Positions::Rope).then(|| RotationSettings {
-            base: self.settings.rope_base,
+            base: self.settings.rope_base.unwrap_or(ROPE_BASE),
             head_dim: sizes.head_dim(),
             trained: self.trained_grid(),
             extension: self.settings.extension,
@@ -99,7 +99,6 @@ impl Plan {
             norm: NormKind::Layer,
             eps: LAYER_NORM_EPS,
             feed_forward: FeedForwardKind::Gelu,
-            bias: true,
             attention_norm: AttentionNorm::None,
             layer_scale: None,
             stochastic_depth: 0.0,

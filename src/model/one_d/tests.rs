@@ -1,7 +1,7 @@
 use super::{Config, Layout, PixelDecoder, Positions, Size};
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::{self, ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes};
+use crate::model::{ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes};
 use crate::quantizer::{Mode, QuantizerConfig};
 use crate::variables::{Component, Role, Variables};
 use pixtok_base::seed::Seed;
@@ -126,7 +126,7 @@ fn only_turned_patches_allow_other_sizes() {
 }
 
 #[test]
-fn an_extension_changes_larger_images_alone() {
+fn an_extension_changes_only_larger_images() {
     let recon = |extension, image: (u32, u32)| {
         let (_vs, tokenizer) = build(&Config { extension, ..turned() }, IMAGE).unwrap();
         pixtok_torch::reseed(Seed(4));
@@ -172,12 +172,12 @@ fn the_legacy_layout_mixes_the_numbers_of_tokens() {
                     let _ = tensor.zero_();
                 }
             }
-            let alone = tokenizer.latents(&images);
+            let apart = tokenizer.latents(&images);
             let tensors = vs.tensors();
             let _ = tensors["encoder.latent_tokens"].get(5).zero_();
             let after = tokenizer.latents(&images);
-            assert_ne!(before, alone);
-            let changed = (after - alone).abs().amax([0, 2], false).gt(0.0);
+            assert_ne!(before, apart);
+            let changed = (after - apart).abs().amax([0, 2], false).gt(0.0);
             changed.sum(Kind::Int64).int64_value(&[])
         })
     };
@@ -188,20 +188,22 @@ fn the_legacy_layout_mixes_the_numbers_of_tokens() {
 #[test]
 fn sizes_and_absent_keys_are_numbers_in_the_description() {
     let config = Config { size: Some(Size::B), decoder_size: Some(Size::L), ..Config::default() };
+    let config = Config { checkpoint_blocks: true, ..config };
     let described = config.plan(&fsq(), size((256, 256)).into()).unwrap().description().unwrap();
     let number = |key: &str| described[key].as_i64().unwrap();
     assert_eq!(["width", "depth", "heads"].map(number), [768, 12, 12]);
     assert_eq!(["decoder_width", "decoder_depth", "decoder_heads"].map(number), [1024, 24, 16]);
     assert_eq!((number("latent_channels"), &described["trained_grid"]), (4, &serde_json::json!([16, 16])));
-    assert!(described.get("size").is_none());
+    assert!(described.get("size").is_none() && described.get("checkpoint_blocks").is_none());
 
     // Absent settings and written-out ones are the same network.
     let numbers = Config { width: Some(768), depth: Some(12), heads: Some(12), ..config.clone() };
     let numbers = Config { size: None, ..numbers };
     assert_eq!(config.written_out(&fsq()), numbers.written_out(&fsq()));
-    let model::Config::OneD(resolved) = Config::default().resolved() else { panic!("another kind") };
-    assert_eq!((resolved.width, resolved.depth, resolved.heads), (Some(512), Some(8), Some(8)));
-    assert_eq!(config.resolved(), model::Config::OneD(config.clone()));
+    let saved = Config::default().resolved();
+    assert_eq!((saved.width, saved.depth, saved.heads), (Some(512), Some(8), Some(8)));
+    assert_eq!(turned().resolved().rope_base, Some(100.0));
+    assert_eq!(config.clone().resolved(), config);
 }
 
 /// Muon takes matrices and convolutions that touch no pixels.
@@ -242,7 +244,8 @@ fn settings_that_do_not_fit_say_so() {
     says(&Config { depth: Some(0), ..small() }, &["model.depth has 0"]);
     says(&Config { extension: Extension::Ntk, ..small() }, &["model.extension", "rope"]);
     says(&Config { heads: Some(4), ..turned() }, &["4 heads of 6", "multiple of 4"]);
-    says(&Config { rope_base: 1.0, ..turned() }, &["rope_base is 1"]);
+    says(&Config { rope_base: Some(1.0), ..turned() }, &["rope_base is 1;"]);
+    says(&Config { rope_base: Some(7.0), ..small() }, &["rope_base is 7", "learned", "leave it out"]);
     says(&Config { positions: Positions::Rope, ..legacy() }, &["rope", "legacy"]);
     let tail_drop = Some(TailDrop { keep_full: 0.5 });
     says(&Config { tail_drop, ..legacy() }, &["model.tail_drop", "legacy", "mix"]);
@@ -256,11 +259,12 @@ fn settings_that_do_not_fit_say_so() {
 
 /// A key that is renamed would otherwise count as one of both halves.
 #[test]
-fn settings_of_the_decoder_alone_are_keys_of_the_config() {
+fn settings_of_only_the_decoder_are_keys_of_the_config() {
     let config = Config {
         size: Some(Size::S),
         decoder_size: Some(Size::S),
         decoder_depth: Some(2),
+        checkpoint_blocks: true,
         tail_drop: Some(TailDrop { keep_full: 0.5 }),
         ..legacy()
     };

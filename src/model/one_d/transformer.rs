@@ -22,12 +22,12 @@ pub(super) struct Transformer {
 
 #[derive(Debug)]
 enum Positions {
-    /// Of the class token and the patches, `[1 + patches, width]`.
+    /// Vectors of the class token and the patches, `[1 + patches, width]`.
     Learned(Tensor),
     Turned(RotationSettings),
 }
 
-/// Vectors that are added or take a place, `[vectors, width]`, as TiTok starts them.
+/// `count` learned vectors, `[count, width]`, with TiTok's initialisation.
 pub(super) fn vectors(path: &Scope, name: &str, count: i64, width: i64) -> Tensor {
     path.embedding(name, [count, width], Init::Gaussian { mean: 0.0, deviation: (width as f64).powf(-0.5) })
 }
@@ -50,15 +50,14 @@ impl Transformer {
         }
     }
 
-    /// The latent tokens and the patches after all blocks, not yet normalised by
-    /// [`Transformer::norm_out`]. Of `places`, which has the patches' rows and columns, only the
-    /// size counts.
+    /// The class token, the patches and the latent tokens after all blocks, before
+    /// [`Transformer::norm_out`]. Of `places` only the size counts: the patches' rows and columns.
     ///
     /// # Shapes
     /// `patches`: `[B, P, width]`, `latents`: `[B, N, width]`, `places`: `[B, h, w]` or `[h, w]` ->
     /// `[B, 1 + P + N, width]`.
     pub fn forward(&self, patches: &Tensor, latents: &Tensor, places: &Tensor) -> Tensor {
-        // Nothing reads B from a size, which a trace would keep. One token of each image has it.
+        // B comes from a tensor, since a trace would keep a number.
         let class = self.class_token.expand_as(&patches.slice(1, 0, 1, 1));
         let seen = Tensor::cat(&[class, patches.shallow_clone()], 1);
         let (seen, rotation) = match &self.positions {

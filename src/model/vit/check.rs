@@ -34,7 +34,7 @@ pub(super) fn check(config: &Config, image: ImageSize) -> Result<(), ModelError>
 }
 
 fn numbers(config: &Config) -> Result<(), ModelError> {
-    check_rope_base(config.rope_base)?;
+    check_rope_base(config.rope_base, config.positions == Positions::Rope)?;
     let depth = config.stochastic_depth;
     if !(0.0..1.0).contains(&depth) {
         return fail(format!(

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{AttentionNorm, Extension, FeedForwardKind, NormKind};
-use crate::model::transformer::{Given, NamedSize, Sizes};
+use crate::model::transformer::{Given, NamedSize, ROPE_BASE, Sizes};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Width, depth and heads of the encoder in one word, in place of the three.
+    /// A name for width, depth and heads of the encoder, in place of the three.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
     /// The side of a patch in pixels.
@@ -41,8 +41,9 @@ pub struct Config {
     pub feed_forward: FeedForwardKind,
     /// How the patches' positions are known.
     pub positions: Positions,
-    /// The base of the frequencies of [`Positions::Rope`].
-    pub rope_base: f64,
+    /// The base of the frequencies of [`Positions::Rope`]; absent: 100.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_base: Option<f64>,
     /// What is done with positions at sizes beyond the trained one.
     pub extension: Extension,
     /// The normalisation of queries and keys.
@@ -50,18 +51,26 @@ pub struct Config {
     /// The initial value of a learned scale of each part's result; absent: no scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layer_scale: Option<f64>,
-    /// The probability with which the last block of either half is left out of an image in
-    /// training. It grows evenly from 0 of the first.
+    /// The probability that an image skips the last block of either half in training. It grows
+    /// evenly from 0 at the first block.
+    #[serde(skip_serializing_if = "is_zero")]
     pub stochastic_depth: f64,
-    /// Learned vectors beside the patches, in either half, which only the other positions see.
+    /// The number of learned vectors that attention sees beside the patches, in either half.
     pub registers: i64,
     /// Whether a 3×3 convolution over the pixels follows the decoder's last linear layer.
     pub head_conv: bool,
     /// The width C of the latent; absent: the quantizer's own, without a projection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latent_channels: Option<i64>,
-    /// Whether the blocks are computed again in the backward pass, which saves memory.
+    /// Whether a block keeps only its input for the backward pass, which computes the block again:
+    /// less memory and more time for the same gradients.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 impl Default for Config {
@@ -79,7 +88,7 @@ impl Default for Config {
             norm: NormKind::Rms,
             feed_forward: FeedForwardKind::SwiGlu,
             positions: Positions::default(),
-            rope_base: 100.0,
+            rope_base: None,
             extension: Extension::None,
             attention_norm: AttentionNorm::None,
             layer_scale: None,
@@ -96,10 +105,10 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub enum Positions {
-    /// Attention turns queries and keys with their rows and columns. Images may have any size.
+    /// Attention rotates queries and keys by their rows and columns. Images may have any size.
     #[default]
     Rope,
-    /// By a learned vector each, added to the patch. Other sizes than the trained one need
+    /// A learned vector is added to each patch. Other sizes than the trained one need
     /// [`Extension::Interpolate`], which interpolates between the vectors.
     Learned,
 }
@@ -127,12 +136,12 @@ impl NamedSize for Size {
 }
 
 impl Config {
-    /// What is said of the encoder's transformer.
+    /// The keys of the encoder's transformer.
     pub(super) fn encoder_given(&self) -> Given<Size> {
         Given { prefix: "model.", size: self.size, numbers: [self.width, self.depth, self.heads] }
     }
 
-    /// What is said of the decoder's transformer.
+    /// The keys of the decoder's transformer.
     pub(super) fn decoder_given(&self) -> Given<Size> {
         let numbers = [self.decoder_width, self.decoder_depth, self.decoder_heads];
         Given { prefix: "model.decoder_", size: self.decoder_size, numbers }
@@ -153,19 +162,22 @@ impl Config {
         self.feed_forward.hidden(width)
     }
 
-    /// The settings with the size of the encoder written out if no word states it.
-    #[must_use]
-    pub fn resolved(mut self) -> Self {
+    /// The settings with fixed defaults of absent keys written out.
+    pub(super) fn resolved(mut self) -> Self {
         if self.size.is_none() {
             [self.width, self.depth, self.heads] = self.encoder_sizes().written();
+        }
+        if self.positions == Positions::Rope {
+            self.rope_base.get_or_insert(ROPE_BASE);
         }
         self
     }
 
-    /// The settings with numbers in place of words and of absent keys.
+    /// The settings with numbers for names of sizes and for absent keys.
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
         let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
         (self.size, self.decoder_size) = (None, None);
+        self = self.resolved();
         [self.width, self.depth, self.heads] = encoder.written();
         [self.decoder_width, self.decoder_depth, self.decoder_heads] = decoder.written();
         self.latent_channels.get_or_insert(latent_channels);

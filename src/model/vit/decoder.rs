@@ -15,7 +15,7 @@ use crate::variables::{Component, Scope};
 pub(super) struct Decoder {
     stem: Linear,
     trunk: Trunk,
-    /// To the pixels of a patch: colour by colour, each row by row.
+    /// To the pixels of a patch, in the order (colour, row, column).
     head: Linear,
     /// Over the pixels of the image.
     conv: Option<Conv2d>,
@@ -28,7 +28,7 @@ impl Decoder {
         Self {
             stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
             trunk: Trunk::new(path, plan, plan.decoder, Component::Decoder),
-            head: Linear::new(&(path / "head").touching_pixels(), width, plan.patch_numbers(), true),
+            head: Linear::new(&(path / "head").touching_pixels(), width, plan.patch_numbers()),
             conv: plan.settings.head_conv.then(|| conv(&(path / "conv").touching_pixels(), 3, 3, 3, 1)),
             patch: plan.settings.patch,
         }
@@ -36,8 +36,8 @@ impl Decoder {
 }
 
 impl model::Decoder for Decoder {
-    /// Of the convolution over the pixels, `[3, 3, 3, 3]`, or of the linear layer that makes them,
-    /// `[3·p², width]`.
+    /// The weight of the convolution over the pixels, `[3, 3, 3, 3]`, or without one of the linear
+    /// layer to the pixels, `[3·p², width]`.
     fn last_layer(&self) -> &Tensor {
         self.conv.as_ref().map_or(&self.head.weight, |conv| &conv.weight)
     }
@@ -50,7 +50,7 @@ impl model::Decoder for Decoder {
             },
             Tensor::shallow_clone,
         );
-        // In one layout, wherever they come from, so that the products have the same bits.
+        // Contiguous wherever it comes from, so that the products have the same bits.
         let x = self.stem.forward(&z_q.contiguous());
         let pixels = self.head.forward(&self.trunk.forward(&x, &places, how.mode));
         // [B, 3·p², h, w] -> [B, 3, h, p, w, p].

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::plan::{EPS, Plan};
 use pixtok_tokens::Grid;
 
-/// The settings with what stands for absent ones, and what they come to.
+/// The settings with absent ones filled in, and what follows from them.
 #[derive(Serialize)]
 pub(super) struct Description {
     kind: &'static str,
@@ -16,21 +16,26 @@ pub(super) struct Description {
     settings: Config,
     /// The width inside the encoder's feed-forward parts.
     hidden: i64,
-    /// The same of the decoder.
+    /// The same in the decoder.
     decoder_hidden: i64,
-    /// Of every normalisation.
+    /// The epsilon of every normalisation.
     eps: f64,
     /// The most rows and columns of patches in training, from which positions are extended.
     trained_grid: [u32; 2],
 }
 
 impl Description {
-    /// Of a planned network.
+    /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
         let Grid { h, w } = plan.trained_grid();
         Self {
             kind: "vit",
-            settings: plan.settings.clone().in_numbers(plan.latent_channels),
+            settings: Config {
+                // Only training uses these.
+                stochastic_depth: 0.0,
+                checkpoint_blocks: false,
+                ..plan.settings.clone().in_numbers(plan.latent_channels)
+            },
             hidden: plan.settings.hidden(plan.encoder.width),
             decoder_hidden: plan.settings.hidden(plan.decoder.width),
             eps: EPS,

@@ -4,12 +4,12 @@ use super::check::check;
 use super::config::{Config, Positions};
 use crate::layers::{BlockSettings, Extension, RotationSettings, StackSettings};
 use crate::model::grid::patches_of;
-use crate::model::transformer::Sizes;
+use crate::model::transformer::{ROPE_BASE, Sizes};
 use crate::model::{ImageSize, ModelError, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
 use pixtok_tokens::Grid;
 
-/// The epsilon of every normalisation, a ViT's.
+/// The epsilon of every normalisation, as in ViT.
 pub(super) const EPS: f64 = 1e-6;
 
 /// The network that checked settings make.
@@ -18,7 +18,7 @@ pub(super) struct Plan {
     pub settings: Config,
     pub encoder: Sizes,
     pub decoder: Sizes,
-    /// C, numbers in a position's latent.
+    /// C, the width of a position's latent.
     pub latent_channels: i64,
     pub trained: TrainedSizes,
 }
@@ -57,7 +57,7 @@ impl Plan {
         patches_of(self.trained.largest, self.settings.patch)
     }
 
-    /// Pixels and colours of a patch.
+    /// The number of values in a patch: 3 colours of each pixel.
     pub fn patch_numbers(&self) -> i64 {
         3 * self.settings.patch * self.settings.patch
     }
@@ -68,10 +68,10 @@ impl Plan {
         (positions == Positions::Learned && extension == Extension::None).then_some(self.trained.image)
     }
 
-    /// How a transformer of these sizes turns patches; `None`: it adds learned positions.
+    /// How a transformer of these sizes rotates patches; `None`: it adds learned positions.
     pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
         (self.settings.positions == Positions::Rope).then(|| RotationSettings {
-            base: self.settings.rope_base,
+            base: self.settings.rope_base.unwrap_or(ROPE_BASE),
             head_dim: sizes.head_dim(),
             trained: self.trained_grid(),
             extension: self.settings.extension,
@@ -89,7 +89,6 @@ impl Plan {
             norm,
             eps: EPS,
             feed_forward,
-            bias: true,
             attention_norm,
             layer_scale,
             stochastic_depth,

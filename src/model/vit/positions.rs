@@ -10,14 +10,14 @@ use crate::variables::{Init, Scope};
 use pixtok_tokens::Grid;
 use pixtok_torch::in_full_precision;
 
-/// The standard deviation of new vectors, a ViT's.
+/// The standard deviation of new vectors, as in ViT.
 const DEVIATION: f64 = 0.02;
 /// PyTorch's parameter of cubic interpolation.
 const A: f64 = -0.75;
-/// Vectors of an edge that are repeated beyond it, for the cubic's four taps.
+/// How often the vectors at an edge are repeated beyond it, for the four taps of the cubic.
 const BEYOND: i64 = 2;
 
-/// `count` vectors, `[count, width]`.
+/// `count` learned vectors, `[count, width]`.
 pub(super) fn vectors(path: &Scope, name: &str, count: i64, width: i64) -> Tensor {
     path.embedding(name, [count, width], Init::Gaussian { mean: 0.0, deviation: DEVIATION })
 }
@@ -47,15 +47,15 @@ impl Learned {
     /// `places`: `[B, h, w]` or `[h, w]` -> `[N, width]`.
     pub fn of_grid(&self, places: &Tensor) -> Tensor {
         match self.extension {
-            // No other grid comes here.
+            // The grid is always the trained one.
             Extension::None | Extension::Ntk => self.table.shallow_clone(),
             Extension::Interpolate => in_full_precision(|| self.interpolated(places)),
         }
     }
 
-    /// Bicubic, as PyTorch's `interpolate` without aligned corners, but by matrix products, since a
-    /// trace would keep the size for all images. At the trained size these are the vectors as they
-    /// are.
+    /// Bicubic interpolation, as PyTorch's `interpolate` without aligned corners, but by matrix
+    /// products, since a trace would keep the size for all images. At the trained size the vectors
+    /// stay as they are.
     fn interpolated(&self, places: &Tensor) -> Tensor {
         let of_one = if places.dim() == 3 { places.select(0, 0) } else { places.shallow_clone() };
         let ones = of_one.ones_like();
@@ -67,14 +67,14 @@ impl Learned {
     }
 }
 
-/// With the first and the last vector along `axis` repeated [`BEYOND`] times.
+/// The table with its first and last vectors along `axis` repeated [`BEYOND`] times.
 fn with_edges(table: &Tensor, axis: i64) -> Tensor {
     let (first, last) = (&table.narrow(axis, 0, 1), &table.narrow(axis, -1, 1));
     Tensor::cat(&[first, first, table, last, last], axis)
 }
 
-/// How much each of `trained` vectors, with those repeated beyond the edges, counts at each
-/// position of a longer or shorter axis.
+/// The weights of `trained` vectors, and of those repeated beyond the edges, at each position of an
+/// axis of another length.
 ///
 /// # Shapes
 /// `ones`: `[side]` -> `[side, trained + 4]`.
@@ -88,7 +88,7 @@ fn weights(ones: &Tensor, trained: i64) -> Tensor {
 }
 
 /// The cubic of Keys (1981) at distances of at least 0. Each of its two pieces is 0 where the other
-/// one takes over.
+/// one holds.
 fn cubic(distance: &Tensor) -> Tensor {
     let (near, far) = (distance.clamp(0.0, 1.0), distance.clamp(1.0, 2.0));
     let near = (&near * (A + 2.0) - (A + 3.0)) * near.square() + 1.0;

@@ -167,7 +167,7 @@ fn an_extension_changes_larger_sizes_alone() {
         let [plain, interpolated, ntk] = extended(trained, image);
         assert_eq!((&interpolated, &ntk), (&plain, &plain));
     }
-    // Along one axis alone.
+    // Along one axis only.
     assert_all_differ(&extended(trained, (40, 28)));
 }
 
@@ -322,7 +322,11 @@ fn settings_that_do_not_fit_say_so() {
         (Config { depth: Some(0), ..small() }, "model.depth has 0"),
         (Config { heads: Some(0), ..small() }, "model.heads has 0"),
         (Config { registers: -1, ..small() }, "model.registers has -1"),
-        (Config { rope_base: 1.0, ..small() }, "model.rope_base is 1"),
+        (Config { rope_base: Some(1.0), ..small() }, "model.rope_base is 1;"),
+        (
+            Config { rope_base: Some(7.0), positions: Positions::Learned, ..small() },
+            "model.rope_base is 7, and model.positions",
+        ),
         (Config { stochastic_depth: 1.0, ..small() }, "model.stochastic_depth is 1"),
         (Config { stochastic_depth: f64::NAN, ..small() }, "model.stochastic_depth is NaN"),
         (Config { layer_scale: Some(0.0), ..small() }, "model.layer_scale is 0"),
@@ -346,7 +350,11 @@ fn absent_and_written_out_settings_are_one_network() {
     // A saved config says how large the network is.
     let saved = Config::default().resolved();
     assert_eq!((saved.width, saved.depth, saved.heads), (Some(384), Some(12), Some(6)));
-    assert_eq!(by_name.clone().resolved(), by_name);
+    assert_eq!(saved.rope_base, Some(100.0));
+    let resolved = Config { rope_base: Some(100.0), ..by_name.clone() };
+    assert_eq!(by_name.clone().resolved(), resolved);
+    let learned = Config { positions: Positions::Learned, ..small() };
+    assert_eq!(learned.resolved().rope_base, None);
     assert!(toml::from_str::<Config>("widht = 3").unwrap_err().to_string().contains("widht"));
     let described = by_name.plan(&fsq(), size((32, 48)).into()).unwrap().description().unwrap();
     for (key, value) in [
@@ -364,13 +372,25 @@ fn absent_and_written_out_settings_are_one_network() {
         assert_eq!(described[key], value, "{key}");
     }
     assert!(described.get("size").is_none());
+    // Nothing that only training uses.
+    let trained = Config { stochastic_depth: 0.5, checkpoint_blocks: true, ..small() };
+    let described = trained.plan(&fsq(), size((20, 28)).into()).unwrap().description().unwrap();
+    for key in ["stochastic_depth", "checkpoint_blocks"] {
+        assert!(described.get(key).is_none(), "{key}");
+    }
 }
 
 /// A key that is renamed would otherwise count as one of both halves.
 #[test]
-fn settings_of_the_decoder_alone_are_keys_of_the_config() {
+fn settings_of_only_the_decoder_are_keys_of_the_config() {
     let decoder_size = Some(Size::B);
-    let config = Config { decoder_size, decoder_heads: Some(2), ..full() };
+    let config = Config {
+        decoder_size,
+        decoder_heads: Some(2),
+        stochastic_depth: 0.5,
+        checkpoint_blocks: true,
+        ..full()
+    };
     let keys = model::dotted_keys(&config);
     let of = |parts: &[Component]| -> Vec<&str> {
         keys.iter().filter(|key| config.components_of(key) == parts).map(String::as_str).collect()

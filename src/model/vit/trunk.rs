@@ -9,7 +9,7 @@ use crate::model::transformer::Sizes;
 use crate::quantizer::Mode;
 use crate::variables::{Component, Scope};
 
-/// Between the layer that makes vectors of patches or latents, and the head.
+/// All of a half but the layers to and from its width.
 #[derive(Debug)]
 pub(super) struct Trunk {
     positions: Positions,
@@ -17,7 +17,7 @@ pub(super) struct Trunk {
     registers: Option<Tensor>,
     stack: Stack,
     norm: Norm,
-    /// Distinguishes the noise of the two halves.
+    /// Tells the noise of the two halves apart.
     half: Component,
 }
 
@@ -28,7 +28,7 @@ enum Positions {
 }
 
 impl Trunk {
-    /// That of `half`, whose sizes are `sizes`.
+    /// The transformer of this half, with these sizes.
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes, half: Component) -> Self {
         let (width, registers) = (sizes.width, plan.settings.registers);
         Self {
@@ -43,8 +43,8 @@ impl Trunk {
         }
     }
 
-    /// What the blocks make of the vectors of patches, normalised. The sums of the blocks are kept
-    /// in float32, whatever the precision. Of `places` only the size counts.
+    /// The result of the blocks, normalised. The residual sums are float32, whatever the precision.
+    /// Of `places` only the size counts.
     ///
     /// # Shapes
     /// `x`: `[B, N, width]`, `places`: `[B, h, w]` or `[h, w]` -> `[B, N, width]` float32.
@@ -64,7 +64,7 @@ impl Trunk {
             return self.norm.forward(&self.stack.forward(x, rotation.as_ref(), depth));
         };
         let count = registers.size()[0];
-        // Nothing reads B from a size, which a trace would keep. One patch of each image has it.
+        // B comes from a tensor, since a trace would keep a number.
         let of_each = registers.expand_as(&x.slice(1, 0, 1, 1).expand([-1, count, -1], false));
         let rotation = rotation.map(|rotation| rotation.padded(count, 0));
         let x = self.stack.forward(Tensor::cat(&[of_each, x], 1), rotation.as_ref(), depth);
