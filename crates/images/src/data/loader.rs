@@ -153,7 +153,7 @@ impl<M: BatchMemory> Loader<M> {
     ) -> Result<Self, DataError> {
         check(config, batch_size)?;
         let window = config.shuffle_window;
-        let buckets = Arc::new(dataset.buckets(config));
+        let buckets = Arc::new(dataset.buckets(config)?);
         let whole = Transform::train(config);
         let transforms: Vec<Transform> = buckets.sizes().iter().map(|size| whole.of_bucket(*size)).collect();
         let source = Source { dataset: Arc::clone(&dataset), buckets, seed, window, share, batch_size };

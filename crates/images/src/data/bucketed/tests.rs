@@ -251,9 +251,12 @@ fn a_picture_without_a_size_counts_as_bad_when_its_turn_comes() {
     let (root, _) = dataset(47, 0, &[]);
     fs::write(root.path().join("047.png"), "no picture").unwrap();
     let set = open(root.path());
-    let (counts, unknown) = set.bucket_counts(&config(1));
+    assert!(set.bucket_counts(&config(1)).is_none());
+    let read = std::cell::Cell::new(0);
+    let sizes = set.read_picture_sizes(&config(3), &|more| read.set(read.get() + more)).unwrap();
+    assert_eq!((sizes[..2].to_vec(), sizes.len(), read.get()), (vec![[48, 48], [55, 49]], 48, 48));
+    let (counts, unknown) = set.bucket_counts(&config(1)).unwrap();
     assert_eq!((counts[0].1, counts[11].1, unknown), (5, 3, 1));
-    assert_eq!(set.picture_sizes(&|_| ())[..2], [[48, 48], [55, 49]]);
     let bad: Vec<String> = loader(&set, &config(2), 3, START, Share::whole())
         .take(25)
         .flat_map(|batch| batch.unwrap().bad)
