@@ -62,6 +62,11 @@ impl Buckets {
         &self.sizes
     }
 
+    /// A hash (blake3, hexadecimal) of the bucket of each image.
+    pub(super) fn digest(&self) -> String {
+        blake3::hash(&self.of).to_hex().to_string()
+    }
+
     /// The bucket of an image.
     pub(super) fn bucket_of(&self, image: u32) -> usize {
         usize::from(self.of[image as usize])

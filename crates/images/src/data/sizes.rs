@@ -27,9 +27,8 @@ impl Dataset {
         }
         let (total, size_of) = (self.len(), self.size_reader());
         let of = move |image| size_of(image).map_or([0; 2], |(width, height)| [width as u32, height as u32]);
-        let read = move |first: usize| -> Vec<[u32; 2]> {
-            (first..total.min(first + TOGETHER)).map(&of).collect()
-        };
+        let read =
+            move |first: usize| -> Vec<[u32; 2]> { (first..total.min(first + TOGETHER)).map(&of).collect() };
         let mut sizes = Vec::with_capacity(total);
         for read in Pipeline::map((0..total).step_by(TOGETHER), config.workers, AHEAD, read)? {
             let read = read?;
@@ -50,6 +49,15 @@ impl Dataset {
         let counts = buckets.sizes().iter().enumerate().map(count).collect();
         let unknown = pictures.iter().filter(|size| size.contains(&0)).count();
         Some((counts, unknown))
+    }
+
+    /// A hash (blake3, hexadecimal) of the bucket of each image, by which processes see that they
+    /// train the same batches. `None` without buckets, and until [`Dataset::read_picture_sizes`] has
+    /// read the sizes.
+    #[must_use]
+    pub fn bucket_digest(&self, config: &Config) -> Option<String> {
+        config.buckets.as_ref()?;
+        Some(Buckets::new(config, self.sizes().get()?).digest())
     }
 
     /// The images by bucket.

@@ -257,6 +257,15 @@ fn a_picture_without_a_size_counts_as_bad_when_its_turn_comes() {
     assert_eq!((sizes[..2].to_vec(), sizes.len(), read.get()), (vec![[48, 48], [55, 49]], 48, 48));
     let (counts, unknown) = set.bucket_counts(&config(1)).unwrap();
     assert_eq!((counts[0].1, counts[11].1, unknown), (5, 3, 1));
+    // So another process that can read it has other buckets.
+    let digest = |bad: &[usize]| {
+        let (_root, set) = dataset(48, 0, bad);
+        set.read_picture_sizes(&config(1), &|_| ()).unwrap();
+        (set.bucket_digest(&config(1)).unwrap(), set.bucket_digest(&Config::default()))
+    };
+    assert_ne!(digest(&[]).0, set.bucket_digest(&config(1)).unwrap());
+    assert_eq!(digest(&[]), digest(&[47]));
+    assert_eq!(digest(&[]).1, None);
     let bad: Vec<String> = loader(&set, &config(2), 3, START, Share::whole())
         .take(25)
         .flat_map(|batch| batch.unwrap().bad)
