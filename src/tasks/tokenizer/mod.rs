@@ -309,7 +309,8 @@ impl Task for TokenizerTask {
         ];
         // A header that one process cannot read would move its image to another bucket.
         let buckets = self.train_set.bucket_digest(&self.data);
-        sources.extend(buckets.map(|digest| ("the data.buckets that headers of training images give", digest)));
+        let named = |digest| ("the data.buckets that headers of training images give", digest);
+        sources.extend(buckets.map(named));
         sources
     }
 

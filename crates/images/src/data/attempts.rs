@@ -1,4 +1,4 @@
-//! Loads an image of a bucket, or another one of the bucket if it is bad.
+//! Loads an image of a bucket, or another one in its place if it is bad.
 
 use std::iter;
 use std::sync::Arc;
@@ -56,11 +56,15 @@ impl Attempts {
         Done { job, loaded, bad }
     }
 
-    /// All images of a bucket, from one on that is drawn for `image`.
+    /// All images of the data set: first those of `bucket`, then those of the bucket with the
+    /// nearest aspect, and so on, each bucket from an image on that is drawn for `image`.
     fn others(&self, bucket: usize, epoch: u64, image: u32) -> impl Iterator<Item = u32> {
-        let images = self.buckets.images_of(bucket);
-        let seed = self.seed.derive("substitute", &[epoch, u64::from(image)]);
-        let (before, after) = images.split_at(seed.rng().random_range(0..images.len()));
-        after.iter().chain(before).copied()
+        let buckets = &*self.buckets;
+        let mut rng = self.seed.derive("substitute", &[epoch, u64::from(image)]).rng();
+        let nearest = buckets.nearest_to(bucket).into_iter().map(move |bucket| buckets.images_of(bucket));
+        nearest.filter(|images| !images.is_empty()).flat_map(move |images| {
+            let (before, after) = images.split_at(rng.random_range(0..images.len()));
+            after.iter().chain(before).copied()
+        })
     }
 }
