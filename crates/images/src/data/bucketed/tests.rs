@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
+use crate::data::attempts::Attempts;
 use crate::data::{Batch, Cache, Config, Loader, MemoryError, Split};
 use crate::picture::Picture;
 
@@ -238,6 +239,27 @@ fn the_bucket_with_the_nearest_aspect_fills_one_without_a_good_image() {
         let buckets = [batch, meant].map(|batch| index_of(&batch.0[0]) % 12);
         assert!(buckets == if batch.2[2..] == [7, 12] { [3, 5] } else { [buckets[1]; 2] }, "{buckets:?}");
     }
+}
+
+#[test]
+fn an_image_that_failed_is_tried_again_in_the_next_epoch() {
+    let (_root, dataset) = dataset(48, 0, &[]);
+    let buckets = Arc::new(dataset.buckets(&config(1)).unwrap());
+    let source = Source { dataset, buckets, seed: Seed(7), window: 7, share: Share::whole(), batch_size: 4 };
+    let attempts = Attempts::new(&source);
+    // The image that takes the turn of image 3, and how many bad ones were met.
+    let taken = |epoch: u64, fails: bool| {
+        let job = Job { batch: 0, slot: 0, bucket: 3, epoch, image: 3, memory: vec![0_u8] };
+        let load = |image: usize, _: &mut [u8]| {
+            if fails && image == 3 { Err("the disk is away".to_owned()) } else { Ok(Marks::default()) }
+        };
+        let done = attempts.done(job, load);
+        (done.loaded.unwrap().image, done.bad.len())
+    };
+    let (other, bad) = taken(0, true);
+    assert!(other != 3 && other % 12 == 3 && bad == 1);
+    assert_eq!(taken(0, false), (other, 0));
+    assert_eq!(taken(1, false), (3, 0));
 }
 
 #[test]
