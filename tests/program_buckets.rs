@@ -129,6 +129,14 @@ fn a_dry_run_counts_the_buckets_and_estimates_the_largest() {
     let small = memory("data.buckets=[32]");
     assert_eq!(small, memory("data.buckets=[32, [28, 36]]"));
     assert_ne!(small, memory("data.buckets=[32, [64, 96]]"));
+
+    // Each of the twelve sizes has fewer images than a batch.
+    let note = "a batch of 4 repeats the images of the 12 sizes that have fewer";
+    let buckets = buckets();
+    let twelve = [&data[..], &["--dry-run", "--set", &buckets]].concat();
+    ended(&scratch.try_train("run", &twelve), 0, &[note, "leave such sizes out of data.buckets"]);
+    let of_two = scratch.try_train("run", &[&twelve[..], &["--set=train.batch_size=2"]].concat());
+    assert!(!said(&of_two).contains("repeats the images"), "{}", said(&of_two));
 }
 
 #[test]

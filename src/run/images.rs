@@ -129,6 +129,17 @@ pub(super) fn words_of_buckets(config: &Config, train_set: &Dataset) -> Option<S
             "; the header of {unknown} states no size, so they count as of data.image_size until they are read"
         );
     }
+    let batch_size = config.train.batch_size;
+    let small = counts.iter().filter(|(_, count)| (1..batch_size).contains(count)).count();
+    if small > 0 {
+        let sizes = if small == 1 { "size that has" } else { "sizes that have" };
+        let _ = write!(
+            words,
+            "; a batch of {batch_size} repeats the images of the {small} {sizes} fewer, which batch norm and \
+             restarts of codes take badly: leave such sizes out of data.buckets, and their images join the \
+             nearest one"
+        );
+    }
     Some(words)
 }
 
