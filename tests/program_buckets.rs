@@ -9,6 +9,7 @@ use std::path::Path;
 use common::program::{ended, refused};
 use common::{Scratch, copy_run, device, photographs, pixtok, said};
 use pixtok_images::picture::{DecodeOptions, read};
+use pixtok_tokens::TokenSet;
 use serde_json::{Value, json};
 
 /// Heights and widths of twelve aspects.
@@ -110,6 +111,28 @@ fn positions_are_learned_for_the_largest_height_and_width() {
     // 56 and 64 pixels, of different images.
     assert_eq!(described["model"]["trained_grid"], json!([14, 16]));
     assert_eq!((&described["image_size"], &described["any_size"]), (&json!([32, 32]), &json!(true)));
+}
+
+#[test]
+fn a_tokenizer_of_buckets_encodes_images_of_another_size() {
+    let scratch = Scratch::new();
+    let (folder, buckets, val) = (pictures(&scratch), buckets(), scratch.path("val"));
+    let data = ["--data", &folder, "--val-data", val.to_str().unwrap(), "--set", &buckets];
+    scratch.train("run", &[&data[..], &["--set=train.steps=1"]].concat());
+    let (run, device) = (scratch.path("run"), device());
+    for (out, size, flags) in [
+        ("own", [32, 32], &[][..]),
+        ("larger", [48, 48], &["--image-size", "48"]),
+        ("resized", [32, 32], &["--resize", "64"]),
+        ("both", [24, 24], &["--image-size", "24", "--resize", "40"]),
+    ] {
+        let out = scratch.path(out);
+        let base = ["encode", run.to_str().unwrap(), "--threads", "1", "--device", &device];
+        let paths = ["--data", val.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        ended(&pixtok(&[&base[..], &paths, flags].concat()), 0, &[]);
+        let set = TokenSet::find(&out).unwrap().remove(0);
+        assert_eq!(set.sidecar.image_size, Some(size), "{flags:?}");
+    }
 }
 
 #[test]

@@ -157,7 +157,8 @@ impl<'a> Plan<'a> {
 
 /// The tokenizer's own settings, with the values that flags override.
 fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config> {
-    let mut data = opened.data();
+    // Buckets are for training. They would forbid another size and a resize.
+    let mut data = data::Config { buckets: None, ..opened.data() };
     let multiple = opened.side_multiple();
     if let Some(side) = options.image_size {
         if options.whole {
