@@ -112,8 +112,8 @@ pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// `buckets     40 images of 64x64 pixels, 12 of 48x80`; `None` without buckets. [`both_sets`] reads
-/// the sizes.
+/// `buckets     40 images of 64x64 pixels, 12 of 48x80`; `None` without buckets.
+/// [`both_sets`] reads the sizes.
 pub(super) fn words_of_buckets(config: &Config, train_set: &Dataset) -> Option<String> {
     config.data.buckets.as_ref()?;
     let (counts, unknown) = train_set.bucket_counts(&config.data)?;

@@ -94,8 +94,8 @@ pub(super) struct Bucketed<M: BatchMemory> {
     closed: usize,
     /// The number of jobs that were handed out and are not done.
     running: usize,
-    /// Whether some job found no image that can be used. Then the running jobs are waited for, which
-    /// know more bad images, and no more are handed out.
+    /// Whether some job found no image that can be used. Then no more jobs are handed out, and the
+    /// running ones are waited for, which know more bad images.
     without_images: bool,
     ready: VecDeque<Result<Ready<M>, DataError>>,
     over: bool,

@@ -17,10 +17,10 @@
 //! each pile is. Each of several processes takes its part of every batch.
 //!
 //! **Bad images.** In a batch the place of an image that cannot be used is taken by another image
-//! of its bucket, which is drawn from (seed, epoch, image). If the bucket has none that can be used,
-//! it is one of the bucket with the nearest aspect, cut to this size. So bad images move nothing,
-//! even if only one of several processes can't read them, and a [`Cursor`](super::Cursor) of whole
-//! batches leads any number of processes to the same place.
+//! of its bucket, which is drawn from (seed, epoch, image). If the bucket has none that can be
+//! used, it is one of the bucket with the nearest aspect, cut to this size. So bad images move
+//! nothing, even if only one of several processes can't read them, and a
+//! [`Cursor`](super::Cursor) of whole batches leads any number of processes to the same place.
 //!
 //! `data.image_size` is one of the sizes. Evaluations, sample sheets and exports use it alone.
 

@@ -52,8 +52,8 @@ impl Dataset {
     }
 
     /// A hash (blake3, hexadecimal) of the bucket of each image, by which processes see that they
-    /// train the same batches. `None` without buckets, and until [`Dataset::read_picture_sizes`] has
-    /// read the sizes.
+    /// train the same batches. `None` without buckets, and until
+    /// [`Dataset::read_picture_sizes`] has read the sizes.
     #[must_use]
     pub fn bucket_digest(&self, config: &Config) -> Option<String> {
         config.buckets.as_ref()?;
