@@ -9,6 +9,7 @@ use std::path::Path;
 use common::program::{ended, refused};
 use common::{Scratch, copy_run, device, photographs, pixtok, said};
 use pixtok_images::picture::{DecodeOptions, read};
+use pixtok_tokens::TokenSet;
 use serde_json::{Value, json};
 
 /// Heights and widths of twelve aspects.
@@ -113,6 +114,28 @@ fn positions_are_learned_for_the_largest_height_and_width() {
 }
 
 #[test]
+fn a_tokenizer_of_buckets_encodes_images_of_another_size() {
+    let scratch = Scratch::new();
+    let (folder, buckets, val) = (pictures(&scratch), buckets(), scratch.path("val"));
+    let data = ["--data", &folder, "--val-data", val.to_str().unwrap(), "--set", &buckets];
+    scratch.train("run", &[&data[..], &["--set=train.steps=1"]].concat());
+    let (run, device) = (scratch.path("run"), device());
+    for (out, size, flags) in [
+        ("own", [32, 32], &[][..]),
+        ("larger", [48, 48], &["--image-size", "48"]),
+        ("resized", [32, 32], &["--resize", "64"]),
+        ("both", [24, 24], &["--image-size", "24", "--resize", "40"]),
+    ] {
+        let out = scratch.path(out);
+        let base = ["encode", run.to_str().unwrap(), "--threads", "1", "--device", &device];
+        let paths = ["--data", val.to_str().unwrap(), "--out", out.to_str().unwrap()];
+        ended(&pixtok(&[&base[..], &paths, flags].concat()), 0, &[]);
+        let set = TokenSet::find(&out).unwrap().remove(0);
+        assert_eq!(set.sidecar.image_size, Some(size), "{flags:?}");
+    }
+}
+
+#[test]
 fn a_dry_run_counts_the_buckets_and_estimates_the_largest() {
     let scratch = Scratch::new();
     let folder = pictures(&scratch);
@@ -129,6 +152,14 @@ fn a_dry_run_counts_the_buckets_and_estimates_the_largest() {
     let small = memory("data.buckets=[32]");
     assert_eq!(small, memory("data.buckets=[32, [28, 36]]"));
     assert_ne!(small, memory("data.buckets=[32, [64, 96]]"));
+
+    // Each of the twelve sizes has fewer images than a batch.
+    let note = "a batch of 4 repeats the images of the 12 sizes that have fewer";
+    let buckets = buckets();
+    let twelve = [&data[..], &["--dry-run", "--set", &buckets]].concat();
+    ended(&scratch.try_train("run", &twelve), 0, &[note, "leave such sizes out of data.buckets"]);
+    let of_two = scratch.try_train("run", &[&twelve[..], &["--set=train.batch_size=2"]].concat());
+    assert!(!said(&of_two).contains("repeats the images"), "{}", said(&of_two));
 }
 
 #[test]

@@ -157,7 +157,8 @@ impl<'a> Plan<'a> {
 
 /// The tokenizer's own settings, with the values that flags override.
 fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config> {
-    let mut data = opened.data();
+    // Buckets are for training. They would forbid another size and a resize.
+    let mut data = data::Config { buckets: None, ..opened.data() };
     let multiple = opened.side_multiple();
     if let Some(side) = options.image_size {
         if options.whole {
@@ -170,10 +171,9 @@ fn data_config(options: &EncodeOptions, opened: &Opened) -> Result<data::Config>
             return Err(of_one_size(&format!("--image-size is {side}"), only));
         }
         if side % multiple != 0 {
-            let below = (side / multiple).max(1) * multiple;
             return Err(Misuse(format!(
-                "--image-size {side} is no multiple of the tokenizer's downsampling by {multiple}; the nearest that are: {below} or {}",
-                below + multiple
+                "--image-size {side} is no multiple of the tokenizer's downsampling by {multiple}; the nearest that are: {}",
+                nearest_multiples(i64::from(side), i64::from(multiple))
             ))
             .into());
         }

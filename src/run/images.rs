@@ -47,7 +47,7 @@ pub(super) fn both_sets(config: &Config, tell: Tell) -> Result<(Dataset, Dataset
     drop(work);
     if config.data.buckets.is_some() {
         let work = tell.work("reading the sizes of the training images", Some(train_set.len() as u64));
-        train_set.picture_sizes(&|more| work.add(more));
+        train_set.read_picture_sizes(&config.data, &|more| work.add(more))?;
     }
     let work = tell.work("looking for validation images", None);
     Ok((train_set, validation_images(config, &|more| work.add(more))?))
@@ -113,9 +113,10 @@ pub fn check_batch(config: &Config, train_set: &Dataset) -> Result<()> {
 }
 
 /// `buckets     40 images of 64x64 pixels, 12 of 48x80`; `None` without buckets.
+/// [`both_sets`] reads the sizes.
 pub(super) fn words_of_buckets(config: &Config, train_set: &Dataset) -> Option<String> {
     config.data.buckets.as_ref()?;
-    let (counts, unknown) = train_set.bucket_counts(&config.data);
+    let (counts, unknown) = train_set.bucket_counts(&config.data)?;
     let mut words = String::from("buckets     ");
     for (at, (size, count)) in counts.iter().enumerate() {
         let (images, pixels) = if at == 0 { (" images", " pixels") } else { ("", "") };
@@ -126,6 +127,17 @@ pub(super) fn words_of_buckets(config: &Config, train_set: &Dataset) -> Option<S
         let _ = write!(
             words,
             "; the header of {unknown} states no size, so they count as of data.image_size until they are read"
+        );
+    }
+    let batch_size = config.train.batch_size;
+    let small = counts.iter().filter(|(_, count)| (1..batch_size).contains(count)).count();
+    if small > 0 {
+        let sizes = if small == 1 { "size that has" } else { "sizes that have" };
+        let _ = write!(
+            words,
+            "; a batch of {batch_size} repeats the images of the {small} {sizes} fewer, which batch norm and \
+             restarts of codes take badly: leave such sizes out of data.buckets, and their images join the \
+             nearest one"
         );
     }
     Some(words)

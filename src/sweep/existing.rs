@@ -77,7 +77,9 @@ impl<'a> Trial<'a> {
                     Some(images) => pair.try_on(&images, batch_size)?,
                     None => pair.try_on_ramp(batch_size, size, batch_size, self.device)?,
                 }
-                let data = data::Config { image_size: pair.adapter().data().image_size, ..base.data.clone() };
+                // Its size need not be one of the comparison's buckets, which are for training.
+                let image_size = pair.adapter().data().image_size;
+                let data = data::Config { image_size, buckets: None, ..base.data.clone() };
                 let own = Config { data, ..base.clone() };
                 let adapter = toml::to_string(pair.adapter()).context("cannot write the adapter as TOML")?;
                 let codes = pair.vocabulary().size;

@@ -3,9 +3,15 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+#[cfg(target_os = "linux")]
+use std::process::Output;
 
 use super::common::Scratch;
 use super::common::program::refused;
+#[cfg(target_os = "linux")]
+use super::resume::cursor;
+#[cfg(target_os = "linux")]
+use super::same::{BUCKETS, HEADER, TALL, damage, write_aspects};
 use super::{Processes, SOON, free_port, new_run, process, succeed};
 
 /// Starts two processes, process 1 with further arguments.
@@ -81,6 +87,44 @@ fn processes_that_see_other_images_are_refused() {
     for output in outputs {
         assert!(output.status.success(), "{}", super::said(&output));
     }
+}
+
+/// Trains in buckets in two processes, of which the second sees the tall picture with zeros from
+/// byte `from` on, if it is given.
+#[cfg(target_os = "linux")]
+fn in_buckets(scratch: &Scratch, run: &str, from: Option<usize>) -> Vec<Output> {
+    let [here, there] = ["here", "there"].map(|side| scratch.path(&format!("{run}-{side}")));
+    write_aspects(&here.join("train"));
+    copy_images(&here.join("train"), &there.join("train"));
+    if let Some(from) = from {
+        damage(&there.join("train").join(TALL), from);
+    }
+    let val = scratch.path("val");
+    let args = [&BUCKETS[..], &["--val-data", val.to_str().unwrap()]].concat();
+    on_own_disks(&new_run(scratch, run), &here, &there, &args).outputs()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_header_that_one_process_cannot_read_is_refused() {
+    for output in in_buckets(&Scratch::new(), "run", Some(0)) {
+        refused(&output, 2, &["process 1 differs from process 0 in the data.buckets that headers"]);
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_picture_that_one_process_cannot_read_does_not_move_its_batches() {
+    let scratch = Scratch::new();
+    for (run, from) in [("whole", None), ("damaged", Some(HEADER))] {
+        for output in in_buckets(&scratch, run, from) {
+            assert!(output.status.success(), "{run}: {}", super::said(&output));
+        }
+    }
+    let bad = fs::read_to_string(scratch.path("damaged/bad_samples.jsonl")).unwrap();
+    assert!(bad.lines().count() == 1 && bad.contains(TALL), "{bad}");
+    // Process 1 is where process 0 is, and both are where they would be with the picture.
+    assert_eq!(cursor(&scratch.path("whole"), 20), cursor(&scratch.path("damaged"), 20));
 }
 
 #[test]

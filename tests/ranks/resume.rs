@@ -27,7 +27,7 @@ fn files(run: &Path, step: u64, names: &[&str]) -> Vec<Vec<u8>> {
 }
 
 /// The place in the data in a checkpoint.
-fn cursor(run: &Path, step: u64) -> Value {
+pub(super) fn cursor(run: &Path, step: u64) -> Value {
     let saved: Value = serde_json::from_slice(&files(run, step, &["state.json"])[0]).unwrap();
     saved["state"]["cursor"].clone()
 }

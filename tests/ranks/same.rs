@@ -6,7 +6,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::common::Scratch;
+use pixtok_images::picture::{DecodeOptions, read};
+
+use super::common::{Scratch, photographs};
+use super::resume::cursor;
 use super::{apart, log, rows_with, train};
 
 /// Crops of 64 pixels of enough photographs, in batches that 2 and 3 processes can divide.
@@ -25,6 +28,35 @@ const VQ: &str = "quantizer={kind=\"vq\",codebook_size=32,codebook_dim=4,start=\
     codebook_update={kind=\"ema\",decay=0.9}}";
 
 const RESIDUAL: &str = "quantizer={kind=\"residual\",stages=2,each={kind=\"fsq\",levels=[8,5]}}";
+
+/// A training on the pictures of [`write_aspects`].
+pub(super) const BUCKETS: [&str; 3] =
+    ["--set=data.buckets=[32,[24,44],[44,24]]", "--set=data.max_bad_fraction=0.5", "--set=train.steps=20"];
+/// The only one of its bucket.
+pub(super) const TALL: &str = "tall-12.png";
+/// The length of a PNG's header.
+pub(super) const HEADER: usize = 33;
+
+/// Writes pictures of three aspects: seven squares, five that are wide, and one that is tall.
+pub(super) fn write_aspects(folder: &Path) {
+    fs::create_dir_all(folder).unwrap();
+    for (number, photograph) in photographs("train").into_iter().take(13).enumerate() {
+        let (name, width, height) = match number {
+            0..7 => ("square", 48, 48),
+            7..12 => ("wide", 66, 36),
+            _ => ("tall", 36, 66),
+        };
+        let part = read(&photograph, &DecodeOptions::default()).unwrap().centre_crop(width, height);
+        fs::write(folder.join(format!("{name}-{number:02}.png")), part.to_png().unwrap()).unwrap();
+    }
+}
+
+/// Overwrites a file with zeros from byte `from` on.
+pub(super) fn damage(path: &Path, from: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[from..].fill(0);
+    fs::write(path, bytes).unwrap();
+}
 
 /// An adversary with the parts that depend on more than one image, and noise.
 fn adversary(norm: &str) -> String {
@@ -158,6 +190,28 @@ fn each_process_logs_its_speed(run: &Path) {
         assert!(of("speed/waiting_share").iter().all(|share| (0.0..=1.0).contains(share)));
         assert!((0.0..=1.0).contains(&row["speed/waiting_share"].as_f64().unwrap()));
     }
+}
+
+#[test]
+fn two_processes_train_in_buckets_as_one_does() {
+    let scratch = Scratch::new();
+    let (folder, val) = (scratch.path("aspects"), scratch.path("val"));
+    write_aspects(&folder);
+    // So images of another bucket are cut to its size.
+    damage(&folder.join(TALL), HEADER);
+    let data = ["--data", folder.to_str().unwrap(), "--val-data", val.to_str().unwrap()];
+    for (size, run, parts) in [(2, "two", 1), (1, "in-parts", 2)] {
+        let parts = format!("--set=train.micro_batches={parts}");
+        train(&scratch, size, run, &[&data[..], &BUCKETS, &[&parts]].concat());
+        let bad = fs::read_to_string(scratch.path(run).join("bad_samples.jsonl")).unwrap();
+        assert!(bad.lines().count() == 1 && bad.contains(TALL), "{run}: {bad}");
+    }
+    for name in ["model.safetensors", "optimizer.safetensors"] {
+        let [two, in_parts] = ["two", "in-parts"]
+            .map(|run| fs::read(scratch.path(run).join("step-000020").join(name)).unwrap());
+        assert!(two == in_parts, "{name} of two processes differs from that of one with two micro-batches");
+    }
+    assert_eq!(cursor(&scratch.path("two"), 20), cursor(&scratch.path("in-parts"), 20));
 }
 
 #[test]

@@ -30,12 +30,11 @@ fn add_pixel_decoder(count: &mut Count, plan: &Plan, settings: &PixelDecoder, de
     let of_patch = 2 * plan.decoder.width + settings.codes + settings.code_dim;
     count.add(patches * of_patch, Saved { halves: 1, floats: 1 });
     let layer = Saved::by_layer(device);
-    let of_resolution = layer.times(2 * settings.res_blocks);
     let coarsest = settings.channels * settings.multipliers.last().copied().unwrap_or(1);
-    count.add(coarsest * patches, of_resolution);
+    count.add_blocks(settings.res_blocks, coarsest * patches, layer.times(2));
     let mut positions = patches;
     for (i, multiplier) in settings.multipliers.iter().enumerate().rev() {
-        count.add(settings.channels * multiplier * positions, of_resolution);
+        count.add_blocks(settings.res_blocks, settings.channels * multiplier * positions, layer.times(2));
         if i > 0 {
             // The input of the convolution after the enlargement.
             positions *= 4;

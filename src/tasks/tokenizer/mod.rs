@@ -302,11 +302,16 @@ impl Task for TokenizerTask {
     fn sources(&self) -> Vec<(&'static str, String)> {
         let Circumstances { data, val_data, loss_weights, .. } = &self.circumstances;
         let weights = loss_weights.as_ref().map(|weights| weights.blake3.clone()).unwrap_or_default();
-        vec![
+        let mut sources = vec![
             ("the training images' names or sizes", data.without_times()),
             ("the validation images' names or sizes", val_data.without_times()),
             ("the weights of the loss's network", weights),
-        ]
+        ];
+        // A header that one process cannot read would move its image to another bucket.
+        let buckets = self.train_set.bucket_digest(&self.data);
+        let named = |digest| ("the data.buckets that headers of training images give", digest);
+        sources.extend(buckets.map(named));
+        sources
     }
 
     fn resume(&mut self, saved: Option<&Value>, run: &RunFolder) -> Result<Vec<String>, TrainError> {

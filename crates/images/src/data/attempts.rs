@@ -1,8 +1,8 @@
-//! Loads an image of a bucket, or another one of the bucket if it is bad.
+//! Loads an image of a bucket, or another one in its place if it is bad.
 
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::RngExt;
 
@@ -17,16 +17,18 @@ pub(super) struct Attempts {
     dataset: Arc<Dataset>,
     buckets: Arc<Buckets>,
     seed: Seed,
-    /// Whether each image is known to be bad, so that it is tried and reported once.
-    known_bad: Vec<AtomicBool>,
+    /// The number of the epoch, counted from 1, in which each image was last found to be bad; 0 if
+    /// in none. In that epoch it is not tried again. In the next one it is, as in a run that was
+    /// resumed: a disk may have failed only for a while.
+    bad_in: Vec<AtomicU64>,
 }
 
 impl Attempts {
-    /// No image is known to be bad yet. `seed` is that of the orders.
+    /// No image was found to be bad yet.
     pub fn new(source: &Source) -> Self {
         let Source { dataset, buckets, seed, .. } = source;
-        let known_bad = iter::repeat_with(|| AtomicBool::new(false)).take(dataset.len()).collect();
-        Self { dataset: Arc::clone(dataset), buckets: Arc::clone(buckets), seed: *seed, known_bad }
+        let bad_in = iter::repeat_with(|| AtomicU64::new(0)).take(dataset.len()).collect();
+        Self { dataset: Arc::clone(dataset), buckets: Arc::clone(buckets), seed: *seed, bad_in }
     }
 
     /// Does a job with `load`, which writes the image with an index into the memory.
@@ -36,16 +38,17 @@ impl Attempts {
         load: impl Fn(usize, &mut [u8]) -> Result<Marks, String>,
     ) -> Done<I> {
         let (mut bad, memory) = (vec![], job.memory.as_mut());
+        let epoch = job.epoch + 1;
         let mut attempt = |image: u32| {
             let image = image as usize;
-            if self.known_bad[image].load(Ordering::Relaxed) {
+            if self.bad_in[image].load(Ordering::Relaxed) == epoch {
                 return None;
             }
             let name = self.dataset.name(image).into_owned();
             match load(image, memory) {
                 Ok(marks) => Some(Loaded { image, name, label: self.dataset.label(image), marks }),
                 Err(reason) => {
-                    self.known_bad[image].store(true, Ordering::Relaxed);
+                    self.bad_in[image].store(epoch, Ordering::Relaxed);
                     bad.push(BadSample { name, reason });
                     None
                 }
@@ -56,11 +59,15 @@ impl Attempts {
         Done { job, loaded, bad }
     }
 
-    /// All images of a bucket, from one on that is drawn for `image`.
+    /// All images of the data set: first those of `bucket`, then those of the bucket with the
+    /// nearest aspect, and so on, each bucket from an image on that is drawn for `image`.
     fn others(&self, bucket: usize, epoch: u64, image: u32) -> impl Iterator<Item = u32> {
-        let images = self.buckets.images_of(bucket);
-        let seed = self.seed.derive("substitute", &[epoch, u64::from(image)]);
-        let (before, after) = images.split_at(seed.rng().random_range(0..images.len()));
-        after.iter().chain(before).copied()
+        let buckets = &*self.buckets;
+        let mut rng = self.seed.derive("substitute", &[epoch, u64::from(image)]).rng();
+        let nearest = buckets.nearest_to(bucket).into_iter().map(move |bucket| buckets.images_of(bucket));
+        nearest.filter(|images| !images.is_empty()).flat_map(move |images| {
+            let (before, after) = images.split_at(rng.random_range(0..images.len()));
+            after.iter().chain(before).copied()
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! The plan of a loader with buckets: batches whose images are known beforehand, each loaded into
 //! its own place. The design is in `buckets`, the threads' part of it in `attempts`.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::buckets::Buckets;
@@ -30,7 +30,7 @@ pub(super) struct Job<I> {
 /// A job that is done.
 pub(super) struct Done<I> {
     pub job: Job<I>,
-    /// The image that was loaded; `None` if the bucket has no image that can be used.
+    /// The image that was loaded; `None` if the data set has no image that can be used.
     pub loaded: Option<Loaded>,
     /// The bad images that were met.
     pub bad: Vec<BadSample>,
@@ -92,10 +92,11 @@ pub(super) struct Bucketed<M: BatchMemory> {
     open: VecDeque<Open<M>>,
     /// The number of batches that are no longer open.
     closed: usize,
-    /// The buckets that have given no image since the last batch.
-    barren: BTreeSet<usize>,
-    /// The bad images of batches without an image, since the last batch.
-    bad: Vec<BadSample>,
+    /// The number of jobs that were handed out and are not done.
+    running: usize,
+    /// Whether some job found no image that can be used. Then no more jobs are handed out, and the
+    /// running ones are waited for, which know more bad images.
+    without_images: bool,
     ready: VecDeque<Result<Ready<M>, DataError>>,
     over: bool,
 }
@@ -117,8 +118,8 @@ impl<M: BatchMemory> Bucketed<M> {
             begun,
             open: VecDeque::new(),
             closed: 0,
-            barren: BTreeSet::new(),
-            bad: vec![],
+            running: 0,
+            without_images: false,
             ready: VecDeque::new(),
             over: false,
         }
@@ -156,19 +157,7 @@ impl<M: BatchMemory> Bucketed<M> {
             && let Some(batch) = self.open.pop_front()
         {
             self.closed += 1;
-            if batch.loaded.iter().any(Option::is_some) {
-                self.barren.clear();
-                let bad = std::mem::take(&mut self.bad);
-                self.ready.push_back(complete(batch, bad));
-                continue;
-            }
-            // Every image of the bucket is bad, which all processes find.
-            self.barren.insert(batch.bucket);
-            self.bad.extend(batch.bad);
-            if self.barren.len() == self.source.buckets.used() {
-                let (total, bad) = (self.source.dataset.len(), std::mem::take(&mut self.bad));
-                return self.fail(DataError::NoGoodImages { total, bad });
-            }
+            self.ready.push_back(complete(batch));
         }
     }
 
@@ -179,21 +168,11 @@ impl<M: BatchMemory> Bucketed<M> {
     }
 }
 
-/// A loaded batch. `bad` are the bad images before it. If an image could not be read just once, so
-/// that others of its bucket were found, its place shows another one of the batch.
-fn complete<M: BatchMemory>(batch: Open<M>, mut bad: Vec<BadSample>) -> Result<Ready<M>, DataError> {
+/// A batch whose images are all loaded.
+fn complete<M: BatchMemory>(batch: Open<M>) -> Result<Ready<M>, DataError> {
     let lost = || DataError::Loader("a place in a batch is lost".to_owned());
-    let Open { rest, images, mut loaded, cursor, .. } = batch;
-    let mut images: Vec<M::Image> = images.into_iter().collect::<Option<_>>().ok_or_else(lost)?;
-    let good = loaded.iter().position(Option::is_some).ok_or_else(lost)?;
-    for slot in 0..loaded.len() {
-        if loaded[slot].is_none() {
-            let bytes = images[good].as_mut().to_vec();
-            images[slot].as_mut().copy_from_slice(&bytes);
-            loaded[slot] = loaded[good].clone();
-        }
-    }
-    bad.extend(batch.bad);
+    let Open { rest, images, loaded, cursor, bad, .. } = batch;
+    let images: Vec<M::Image> = images.into_iter().collect::<Option<_>>().ok_or_else(lost)?;
     let (mut image_indices, mut names, mut labels, mut marks) = (vec![], vec![], vec![], Marks::default());
     for Loaded { image, name, label, marks: own } in loaded.into_iter().flatten() {
         image_indices.push(image);
@@ -211,8 +190,11 @@ impl<M: BatchMemory> Plan for Bucketed<M> {
 
     fn next_job(&mut self) -> Option<Self::Job> {
         let own = self.source.own();
+        if self.over || self.without_images {
+            return None;
+        }
         if self.begun == own {
-            if self.over || self.open.len() + self.ready.len() >= self.ahead {
+            if self.open.len() + self.ready.len() >= self.ahead {
                 return None;
             }
             if let Err(error) = self.begin() {
@@ -225,6 +207,7 @@ impl<M: BatchMemory> Plan for Bucketed<M> {
         let batch = self.open.back_mut()?;
         let memory = batch.images[slot].take()?;
         self.begun += 1;
+        self.running += 1;
         let first = self.position - self.source.batch_size + self.source.share.rank * own;
         let Turn { image, ago } = self.turns[first + slot];
         let epoch = self.epoch - u64::from(ago);
@@ -233,14 +216,23 @@ impl<M: BatchMemory> Plan for Bucketed<M> {
 
     fn done(&mut self, done: Self::Done) {
         let Done { job, loaded, bad } = done;
+        self.running -= 1;
         // After an error no batch is open.
         let place = job.batch.checked_sub(self.closed);
         let Some(batch) = place.and_then(|place| self.open.get_mut(place)) else { return };
         batch.images[job.slot] = Some(job.memory);
-        batch.loaded[job.slot] = loaded;
         batch.bad.extend(bad);
-        batch.missing -= 1;
-        self.settle();
+        if loaded.is_some() {
+            batch.loaded[job.slot] = loaded;
+            batch.missing -= 1;
+            self.settle();
+        } else {
+            self.without_images = true;
+        }
+        if self.without_images && self.running == 0 {
+            let bad = self.open.iter_mut().flat_map(|batch| std::mem::take(&mut batch.bad)).collect();
+            self.fail(DataError::NoGoodImages { total: self.source.dataset.len(), bad });
+        }
     }
 
     fn has_item(&self) -> bool {

@@ -17,11 +17,14 @@
 //! each pile is. Each of several processes takes its part of every batch.
 //!
 //! **Bad images.** In a batch the place of an image that cannot be used is taken by another image
-//! of its bucket, which is drawn from (seed, epoch, image). So bad images move nothing, and a
+//! of its bucket, which is drawn from (seed, epoch, image). If the bucket has none that can be
+//! used, it is one of the bucket with the nearest aspect, cut to this size. So bad images move
+//! nothing, even if only one of several processes can't read them, and a
 //! [`Cursor`](super::Cursor) of whole batches leads any number of processes to the same place.
 //!
 //! `data.image_size` is one of the sizes. Evaluations, sample sheets and exports use it alone.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 
 use super::config::require;
@@ -62,6 +65,11 @@ impl Buckets {
         &self.sizes
     }
 
+    /// A hash (blake3, hexadecimal) of the bucket of each image.
+    pub(super) fn digest(&self) -> String {
+        blake3::hash(&self.of).to_hex().to_string()
+    }
+
     /// The bucket of an image.
     pub(super) fn bucket_of(&self, image: u32) -> usize {
         usize::from(self.of[image as usize])
@@ -72,29 +80,38 @@ impl Buckets {
         &self.images[bucket]
     }
 
-    /// The number of buckets that have an image.
-    pub(super) fn used(&self) -> usize {
-        self.images.iter().filter(|images| !images.is_empty()).count()
+    /// All buckets, those first whose aspects are nearest to that of `bucket`, which is the first.
+    pub(super) fn nearest_to(&self, bucket: usize) -> Vec<usize> {
+        let ImageSize { height, width } = self.sizes[bucket];
+        let mut nearest: Vec<usize> = (0..self.sizes.len()).collect();
+        nearest.sort_by(|&a, &b| compare(self.sizes[a], self.sizes[b], [width, height]));
+        nearest
     }
 }
 
 /// The size whose aspect is nearest to that of a picture with this width and height; the first one
 /// if two are as near. The comparison is exact, so that all processors agree.
-fn nearest(sizes: &[ImageSize], [width, height]: [u32; 2]) -> usize {
-    // The aspects' quotient, at least 1, as a fraction.
-    let quotient = |size: &ImageSize| {
-        let a = u128::from(width) * u128::from(size.height);
-        let b = u128::from(height) * u128::from(size.width);
-        (a.max(b), a.min(b))
-    };
+fn nearest(sizes: &[ImageSize], picture: [u32; 2]) -> usize {
     let mut best = 0;
     for (bucket, size) in sizes.iter().enumerate() {
-        let (now, before) = (quotient(size), quotient(&sizes[best]));
-        if now.0 * before.1 < before.0 * now.1 {
+        if compare(*size, sizes[best], picture) == Ordering::Less {
             best = bucket;
         }
     }
     best
+}
+
+/// Whether the aspect of `a` is nearer (`Less`) to that of a picture with this width and height
+/// than the aspect of `b` is.
+fn compare(a: ImageSize, b: ImageSize, [width, height]: [u32; 2]) -> Ordering {
+    // The aspects' quotient, at least 1, as a fraction.
+    let quotient = |size: ImageSize| {
+        let a = u128::from(width) * u128::from(size.height);
+        let b = u128::from(height) * u128::from(size.width);
+        (a.max(b), a.min(b))
+    };
+    let (a, b) = (quotient(a), quotient(b));
+    (a.0 * b.1).cmp(&(b.0 * a.1))
 }
 
 /// Checks the settings that go with buckets, if there are any.
@@ -185,7 +202,9 @@ mod tests {
         let images = [0, 1, 2].map(|bucket| found.images_of(bucket).to_vec());
         assert_eq!(images, [vec![0, 4], vec![2, 3], vec![1]]);
         assert_eq!((0..5).map(|image| found.bucket_of(image)).collect::<Vec<_>>(), [0, 2, 1, 1, 0]);
-        assert_eq!((found.sizes().len(), found.used()), (3, 3));
+        assert_eq!(found.sizes().len(), 3);
+        // 5:3, 1:1 and 3:5.
+        assert_eq!([0, 1, 2].map(|bucket| found.nearest_to(bucket)), [[0, 1, 2], [1, 0, 2], [2, 1, 0]]);
         // Without buckets there is one.
         let whole = Buckets::new(&Config::default(), &[[5, 3], [3, 5]]);
         assert_eq!((whole.sizes(), whole.images_of(0)), (&[config.image_size][..], &[0, 1][..]));

@@ -2,7 +2,7 @@
 
 use super::transform::Transform;
 use super::{Dataset, Marks};
-use crate::picture::DecodeOptions;
+use crate::picture::{DecodeOptions, Decoded};
 use pixtok_base::seed::Seed;
 
 /// Writes image `image` into `planes`, with random choices drawn from `seed`, and returns its
@@ -20,10 +20,7 @@ pub(super) fn load(
         return transform.finish(whole, seed, planes).map(|()| Marks::default());
     }
     let picture = dataset.picture(image, decode_options)?;
-    let marks = Marks {
-        transparent: picture.traits().transparent.into(),
-        enlarged: transform.enlarges(&picture).into(),
-    };
+    let marks = marks(&picture, transform);
     let Some(kept) = kept.filter(|_| transform.keeps(&picture)) else {
         return transform.apply(&picture, seed, planes).map(|()| marks);
     };
@@ -32,4 +29,22 @@ pub(super) fn load(
     let whole = transform.whole(picture.release())?;
     kept.put(image, whole.view());
     transform.finish(whole.view(), seed, planes).map(|()| marks)
+}
+
+/// The same without the cache: for an image in the size of another bucket than its own, which is
+/// the one that it is kept for.
+pub(super) fn load_uncached(
+    dataset: &Dataset,
+    image: usize,
+    decode_options: &DecodeOptions,
+    transform: &Transform,
+    seed: Seed,
+    planes: &mut [u8],
+) -> Result<Marks, String> {
+    let picture = dataset.picture(image, decode_options)?;
+    transform.apply(&picture, seed, planes).map(|()| marks(&picture, transform))
+}
+
+fn marks(picture: &Decoded, transform: &Transform) -> Marks {
+    Marks { transparent: picture.traits().transparent.into(), enlarged: transform.enlarges(picture).into() }
 }

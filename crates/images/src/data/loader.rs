@@ -10,7 +10,7 @@ use super::assemble::Assembler;
 use super::attempts::Attempts;
 use super::bucketed::{Bucketed, Source};
 use super::epoch::{Done, Loaded, Ready};
-use super::load::load;
+use super::load::{load, load_uncached};
 use super::memory::{Allocate, BatchMemory, MemoryError};
 use super::pass::Pass;
 use super::transform::Transform;
@@ -93,7 +93,7 @@ impl<M: BatchMemory> Loader<M> {
     ///
     /// With `data.buckets` each batch has images of one size, and the order depends on `batch_size`
     /// too. Then images that do not fill a batch wait for the next epoch, and the place of a bad
-    /// image is taken by another one of its size.
+    /// image is taken by another one of its size, or of the nearest if there is none.
     ///
     /// `allocate` makes the memory of this process's part of a batch, for a shape `[B, 3, H, W]`.
     ///
@@ -153,18 +153,22 @@ impl<M: BatchMemory> Loader<M> {
     ) -> Result<Self, DataError> {
         check(config, batch_size)?;
         let window = config.shuffle_window;
-        let buckets = Arc::new(dataset.buckets(config));
+        let buckets = Arc::new(dataset.buckets(config)?);
         let whole = Transform::train(config);
         let transforms: Vec<Transform> = buckets.sizes().iter().map(|size| whole.of_bucket(*size)).collect();
-        let source = Source { dataset: Arc::clone(&dataset), buckets, seed, window, share, batch_size };
+        let (set, own) = (Arc::clone(&dataset), Arc::clone(&buckets));
+        let source = Source { dataset: set, buckets, seed, window, share, batch_size };
         let (attempts, decode) = (Attempts::new(&source), config.decode_options());
         let pass = Pass::Train { seed, window };
         let plan = Bucketed::new(source, start, config.queue + 1, allocate);
         let batches = Pipeline::start(plan, config.workers, move |job| {
-            let transform = &transforms[job.bucket];
+            let (bucket, transform) = (job.bucket, &transforms[job.bucket]);
             // The choices belong to the turn, whichever image takes it.
             let seed = pass.seed(job.epoch, job.image as usize);
-            attempts.done(job, |image, planes| load(&dataset, image, &decode, transform, seed, planes))
+            attempts.done(job, |image, planes| {
+                let load = if own.bucket_of(image as u32) == bucket { load } else { load_uncached };
+                load(&dataset, image, &decode, transform, seed, planes)
+            })
         })?;
         Ok(Self { batches })
     }

@@ -7,14 +7,14 @@
 //! load everything, here and in the program. `loader` makes batches with it: `assemble` and `epoch`
 //! are its plan, and images are written into `memory`. With buckets of aspect, `buckets` groups the
 //! images by the `sizes` of their pictures, `deal` makes the batches of an epoch of them, and
-//! `bucketed` is the plan, with `attempts` at images that may be bad. `omitted` counts what is skipped, `bad`
-//! counts the files that cannot be used, `config` holds the settings, `fingerprint` shows whether a
-//! resumed run has the same images and `file_list` which of them changed, `overlap` shows whether
-//! two sets share files, and `copies` whether they hold the same images under different names.
-//! `samples` reads the inputs of an export from first to last, without batches and without
-//! shuffling. The order of the images and what is done to each are pure functions of (seed, epoch,
-//! index), so a few integers, the [`Cursor`], are enough to resume them, whatever the number of
-//! threads. Nothing here depends on models or training.
+//! `bucketed` is the plan, with `attempts` at images that may be bad. `omitted` counts what is
+//! skipped, `bad` counts the files that cannot be used, `config` holds the settings, `fingerprint`
+//! shows whether a resumed run has the same images and `file_list` which of them changed, `overlap`
+//! shows whether two sets share files, and `copies` whether they hold the same images under
+//! different names. `samples` reads the inputs of an export from first to last, without batches and
+//! without shuffling. The order of the images and what is done to each are pure functions of (seed,
+//! epoch, index), so a few integers, the [`Cursor`], are enough to resume them, whatever the number
+//! of threads. Nothing here depends on models or training.
 
 mod assemble;
 mod attempts;

@@ -68,7 +68,8 @@ impl Split {
 pub struct Dataset {
     /// The path that was given.
     root: PathBuf,
-    source: Source,
+    /// Shared with the threads that read sizes.
+    source: Arc<Source>,
     /// Notes on what is skipped next to shards.
     beside: Vec<String>,
     kept: Option<Kept>,
@@ -136,7 +137,7 @@ impl Dataset {
         };
         Ok(Dataset {
             root: path.to_owned(),
-            source,
+            source: Arc::new(source),
             beside,
             kept: None,
             stated: OnceLock::new(),
@@ -159,7 +160,7 @@ impl Dataset {
     /// The number of images.
     #[must_use]
     pub fn len(&self) -> usize {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.len(),
             Source::Shards(shards) => shards.len(),
             Source::Tables(tables) => tables.len(),
@@ -193,7 +194,7 @@ impl Dataset {
     /// are written as `\xFF`.
     #[must_use]
     pub fn name(&self, index: usize) -> Cow<'_, str> {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.name(index),
             Source::Shards(shards) => shards.name(index).into(),
             Source::Tables(tables) => tables.name(index).into(),
@@ -203,7 +204,7 @@ impl Dataset {
     /// A sentence for each kind of file that is skipped in the data set or treated specially; the
     /// same for every split.
     pub fn notes(&self) -> impl Iterator<Item = &String> {
-        let own = match &self.source {
+        let own = match &*self.source {
             Source::Folder(folder) => folder.notes(),
             Source::Shards(shards) => shards.notes(),
             Source::Tables(tables) => tables.notes(),
@@ -215,7 +216,7 @@ impl Dataset {
     /// occurs; the same for every split. [`Dataset::notes`] says it at length.
     #[must_use]
     pub fn passed_over(&self) -> &[(&'static str, u64)] {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.passed_over(),
             Source::Shards(shards) => shards.passed_over(),
             Source::Tables(_) => &[],
@@ -233,7 +234,7 @@ impl Dataset {
     /// # Errors
     /// A message that says why it gives no picture.
     pub fn picture(&self, index: usize, options: &DecodeOptions) -> Result<Decoded, String> {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => {
                 picture::read(&folder.path(index), options).map_err(|error| error.to_string())
             }
@@ -246,10 +247,11 @@ impl Dataset {
         }
     }
 
-    /// Width and height of picture `index` once it is upright, from its header; `None` if it states
-    /// none.
-    pub(super) fn picture_size(&self, index: usize) -> Option<(usize, usize)> {
-        match &self.source {
+    /// A function that reads width and height of the picture with an index once it is upright, from
+    /// its header; `None` if it states none.
+    pub(super) fn size_reader(&self) -> impl Fn(usize) -> Option<(usize, usize)> + Send + Sync + use<> {
+        let source = Arc::clone(&self.source);
+        move |index| match &*source {
             Source::Folder(folder) => picture::size(&folder.path(index)).ok(),
             Source::Shards(shards) => {
                 let (file, start, length) = shards.stored(index)?;
@@ -269,7 +271,7 @@ impl Dataset {
     /// the folder, or has no class in its tar.
     #[must_use]
     pub fn label(&self, index: usize) -> Option<usize> {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.label(index),
             Source::Shards(shards) => shards.label(index),
             Source::Tables(tables) => tables.label(index),
@@ -280,7 +282,7 @@ impl Dataset {
     /// sorted; or the numbers that are classes in tars, in ascending order.
     #[must_use]
     pub fn labels(&self) -> &[String] {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.labels(),
             Source::Shards(shards) => shards.labels(),
             Source::Tables(tables) => tables.labels(),
@@ -296,7 +298,7 @@ impl Dataset {
     /// The fingerprint, and the sizes of the files that it queries.
     pub(super) fn stated(&self) -> &(Fingerprint, Vec<u64>) {
         self.stated.get_or_init(|| {
-            let names = match &self.source {
+            let names = match &*self.source {
                 Source::Folder(folder) => folder.fingerprint(),
                 Source::Shards(shards) => shards.fingerprint(),
                 Source::Tables(tables) => tables.fingerprint(),
@@ -313,12 +315,12 @@ impl Dataset {
 
     /// Whether each image is a file of a folder.
     pub(super) fn is_folder(&self) -> bool {
-        matches!(self.source, Source::Folder(_))
+        matches!(*self.source, Source::Folder(_))
     }
 
     /// The number of its files: images in a folder, or tars or Parquet files.
     pub(super) fn files(&self) -> usize {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.len(),
             Source::Shards(shards) => shards.tars(),
             Source::Tables(tables) => tables.files(),
@@ -327,7 +329,7 @@ impl Dataset {
 
     /// The path of one file.
     pub(super) fn file(&self, file: usize) -> PathBuf {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.path(file),
             Source::Shards(shards) => shards.tar(file).to_owned(),
             Source::Tables(tables) => tables.file(file).to_owned(),
@@ -336,7 +338,7 @@ impl Dataset {
 
     /// Whether the file itself may be a link.
     pub(super) fn may_be_link(&self, file: usize) -> bool {
-        match &self.source {
+        match &*self.source {
             Source::Folder(folder) => folder.is_link(file),
             Source::Shards(_) | Source::Tables(_) => true,
         }
@@ -344,7 +346,7 @@ impl Dataset {
 
     /// The name of a file, independent of the location of the data set.
     pub(super) fn file_name(&self, file: usize) -> String {
-        if let Source::Folder(folder) = &self.source {
+        if let Source::Folder(folder) = &*self.source {
             return folder.name(file).into_owned();
         }
         let path = self.file(file);
@@ -356,7 +358,7 @@ impl Dataset {
 
     /// The images in one file.
     pub(super) fn images_of(&self, file: usize) -> Range<usize> {
-        match &self.source {
+        match &*self.source {
             Source::Folder(_) => file..file + 1,
             Source::Shards(shards) => shards.images_of(file),
             Source::Tables(tables) => tables.images_of(file),
@@ -366,7 +368,7 @@ impl Dataset {
     /// The place of image `index` in its file: a member's offset in a tar, a row of a Parquet file.
     /// `None` for a member of a tar that cannot be used.
     pub(super) fn place_in_file(&self, index: usize) -> Option<u64> {
-        match &self.source {
+        match &*self.source {
             Source::Folder(_) => Some(0),
             Source::Shards(shards) => shards.offset(index),
             Source::Tables(tables) => Some(tables.row(index)),
@@ -376,7 +378,7 @@ impl Dataset {
     /// The images of each tar or each Parquet page of the files of `share`, in the order in which
     /// they lie there; `None` for a folder, whose files may lie anywhere on the disk.
     pub(super) fn shards(&self, share: Share) -> Option<Vec<Range<u32>>> {
-        match &self.source {
+        match &*self.source {
             Source::Folder(_) => None,
             Source::Shards(shards) => Some(shards.ranges(share)),
             Source::Tables(tables) => Some(tables.ranges(share)),
@@ -390,7 +392,7 @@ impl Dataset {
 
     /// The number of images that can be shuffled together, at most `asked`.
     pub(super) fn window(&self, asked: usize) -> usize {
-        match &self.source {
+        match &*self.source {
             Source::Folder(_) | Source::Shards(_) => asked,
             Source::Tables(tables) => tables.window(asked),
         }
