@@ -9,6 +9,7 @@ use tch::Device;
 use super::ids::{IdOptions, Ids};
 use super::{Batching, Coder, ExportSplit, Part, SHARD_ROWS, ShardSize, Subset};
 use crate::codec::Codec;
+use crate::model::nearest_multiples;
 use crate::run::{Compute, ModelChoice, Opened, Pick};
 use pixtok_base::Misuse;
 use pixtok_images::data::{self, Fit, ImageSize, Prepare, SampleSet};

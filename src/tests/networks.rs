@@ -7,7 +7,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::sequence::{FSQ, RESIDUAL, SIZE, decoding, encoded, encoding, picture, pictures};
 use crate::batches::{picture_of, tensor_of};
-use crate::codec::Codec;
 use crate::config::Config;
 use crate::export::{DecodeOptions, EncodeOptions, decode_by};
 use crate::model::{Tokenizer, images_from_bytes};

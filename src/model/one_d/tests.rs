@@ -1,7 +1,7 @@
 use super::{Config, Layout, PixelDecoder, Positions, Size};
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::{ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes};
+use crate::model::{ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes, dotted_keys};
 use crate::quantizer::{Mode, QuantizerConfig};
 use crate::variables::{Component, Role, Variables};
 use pixtok_base::seed::Seed;
@@ -268,7 +268,7 @@ fn settings_of_only_the_decoder_are_keys_of_the_config() {
         tail_drop: Some(TailDrop { keep_full: 0.5 }),
         ..legacy()
     };
-    let keys = model::dotted_keys(&config);
+    let keys = dotted_keys(&config);
     let of = |parts: &[Component]| -> Vec<&str> {
         keys.iter().filter(|key| config.components_of(key) == parts).map(String::as_str).collect()
     };
