@@ -1,6 +1,7 @@
 //! The memory of a training step: as much as the network's plan estimates, and less if its blocks
 //! are computed again.
 #![cfg(target_os = "linux")]
+#![allow(clippy::print_stdout, reason = "the parent process reads what a child measured")]
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 #[path = "common/numbers.rs"]

@@ -127,7 +127,8 @@ fn a_tokenizer_of_buckets_encodes_images_of_another_size() {
         ("both", [24, 24], &["--image-size", "24", "--resize", "40"]),
     ] {
         let out = scratch.path(out);
-        let base = ["encode", run.to_str().unwrap(), "--threads", "1", "--device", &device];
+        let base =
+            ["encode", run.to_str().unwrap(), "--format", "npy", "--threads", "1", "--device", &device];
         let paths = ["--data", val.to_str().unwrap(), "--out", out.to_str().unwrap()];
         ended(&pixtok(&[&base[..], &paths, flags].concat()), 0, &[]);
         let set = TokenSet::find(&out).unwrap().remove(0);

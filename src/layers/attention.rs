@@ -63,7 +63,6 @@ impl Attention {
     ///
     /// # Shapes
     /// `[B, N, width]` -> the same.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, rotation: Option<&Rotation>) -> Tensor {
         // Three of [B, heads, N, d]. `select` would give each of the three a gradient of the size
         // of all of them, mostly zeros.

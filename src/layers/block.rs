@@ -115,7 +115,6 @@ impl Block {
     ///
     /// # Shapes
     /// `x`: `[B, N, width]` -> the same.
-    #[must_use]
     pub fn forward(&self, x: &Tensor, rotation: Option<&Rotation>, depth: Option<Noise>) -> Tensor {
         let kept = depth.filter(|_| self.stochastic_depth > 0.0).map(|noise| self.kept(x, noise));
         let scaled = |branch: Tensor, scale: Option<&Tensor>| {

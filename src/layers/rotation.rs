@@ -84,7 +84,6 @@ impl Rotation {
     ///
     /// # Shapes
     /// `[B, heads, N, head_dim]`, of which the numbers of a head are adjacent -> the same.
-    #[must_use]
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let pairs = as_kind(x, Kind::Float).unflatten(-1, [-1, 2]).view_as_complex();
         as_kind(&(pairs * &self.turns).view_as_real().flatten(-2, -1), x.kind())

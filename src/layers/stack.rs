@@ -77,7 +77,6 @@ impl Stack {
     ///
     /// # Shapes
     /// `x`: `[B, N, width]` -> the same.
-    #[must_use]
     pub fn forward(&self, x: Tensor, rotation: Option<&Rotation>, depth: Option<DepthNoise>) -> Tensor {
         self.blocks.iter().enumerate().fold(x, |x, (i, block)| {
             let depth = depth.map(|noise| noise.of_block(i));

@@ -313,7 +313,7 @@ mod tests {
         let mut sum = quantizer.codes(0, &indices.select(2, 0));
         assert_eq!(quantizer.lookup(&indices.narrow(2, 0, 1)), sum);
         for n in 2..=3 {
-            sum = sum + quantizer.codes(n - 1, &indices.select(2, n - 1));
+            sum = &sum + quantizer.codes(n - 1, &indices.select(2, n - 1));
             assert_eq!(quantizer.lookup(&indices.narrow(2, 0, n)), sum, "{n} stages");
         }
     }

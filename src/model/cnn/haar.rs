@@ -47,7 +47,6 @@ impl Haar {
     ///
     /// # Shapes
     /// `[B, 3, H, W]` -> `[B, 3 · 4^levels, H / patch, W / patch]`.
-    #[must_use]
     pub fn forward(&self, images: &Tensor) -> Tensor {
         images.conv2d(&self.kernel, None::<&Tensor>, [self.patch; 2], [0, 0], [1, 1], 1)
     }
@@ -56,7 +55,6 @@ impl Haar {
     ///
     /// # Shapes
     /// `[B, 3 · 4^levels, h, w]` -> `[B, 3, h · patch, w · patch]`.
-    #[must_use]
     pub fn inverse(&self, x: &Tensor) -> Tensor {
         x.conv_transpose2d(&self.inverse, None::<&Tensor>, [self.patch; 2], [0, 0], [0, 0], 1, [1, 1])
     }
