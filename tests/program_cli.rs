@@ -506,7 +506,8 @@ fn every_config_resolves_and_every_verb_explains_itself() {
     let entries = fs::read_dir(Path::new(ROOT).join("configs")).unwrap().map(|entry| entry.unwrap().path());
     for config in entries.filter(|path| path.is_file()) {
         let output = pixtok(&["train", config.to_str().unwrap(), "--dry-run", "--device", "cpu"]);
-        let parts = [" parameters", "16x16 tokens", "bits per token", "images  ", "memory      about "];
+        let parts =
+            [" parameters", " tokens for an image of ", "bits per token", "images  ", "memory      about "];
         ended(&output, 0, &parts);
     }
     let run = Path::new(ROOT).join("configs/photos96-fsq.toml");
