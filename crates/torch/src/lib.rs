@@ -117,7 +117,7 @@ pub fn catching<T>(body: impl FnOnce() -> T) -> Result<T, TorchError> {
     })
 }
 
-/// libtorch's words in the message of a panic of tch; `None` if the panic is another one.
+/// libtorch's words in the message of a panic; `None` if the panic did not come from libtorch.
 fn words_of_libtorch(message: &str) -> Option<String> {
     // tch panics with the error's Debug form, in which line ends are escaped.
     let (_, words) = message.split_once("Torch(\"")?;
