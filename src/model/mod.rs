@@ -13,6 +13,8 @@ pub mod magvit2;
 pub mod one_d;
 pub mod pair;
 pub mod tail_drop;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tokenizer;
 mod trained_sizes;
 pub mod transformer;
@@ -220,6 +222,10 @@ pub trait Plan: Debug {
     /// # Errors
     /// When it cannot be written as JSON.
     fn description(&self) -> Result<serde_json::Value, ModelError>;
+}
+
+fn as_json(description: &impl serde::Serialize) -> Result<serde_json::Value, ModelError> {
+    serde_json::to_value(description).map_err(|error| ModelError::Network(error.to_string()))
 }
 
 /// Converts `[B, 3, H, W]` bytes to float32 in [−1, 1].

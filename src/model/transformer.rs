@@ -4,9 +4,12 @@
 use std::fmt::Debug;
 use std::ops::RangeInclusive;
 
-use super::ModelError;
-use crate::layers::Linear;
+use super::grid::patches_of;
+use super::{ModelError, TrainedSizes};
+use crate::layers::{Extension, Linear, RotationSettings};
+use crate::quantizer::QuantizerConfig;
 use crate::variables::Scope;
+use pixtok_tokens::Grid;
 
 /// The base of the frequencies of a rotation where a config names none.
 pub const ROPE_BASE: f64 = 100.0;
@@ -33,13 +36,38 @@ pub trait NamedSize: Debug + Copy {
 
 /// What a config says about the sizes of a transformer: a name, or some of the numbers.
 #[derive(Debug, Clone, Copy)]
-pub struct Given<S> {
+struct Given<S> {
     /// The prefix of the keys, such as `model.` or `model.decoder_`.
-    pub prefix: &'static str,
-    /// The key `size`.
-    pub size: Option<S>,
+    prefix: &'static str,
+    size: Option<S>,
     /// The keys `width`, `depth` and `heads`.
-    pub numbers: [Option<i64>; 3],
+    numbers: [Option<i64>; 3],
+}
+
+/// What a config says about the sizes of encoder and decoder.
+#[derive(Debug, Clone, Copy)]
+pub struct GivenHalves<S> {
+    encoder: Given<S>,
+    decoder: Given<S>,
+    absent: S,
+}
+
+/// What the plans of networks with transformers over patches have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct TransformerPlan {
+    /// The encoder's transformer.
+    pub encoder: Sizes,
+    /// The decoder's transformer.
+    pub decoder: Sizes,
+    /// C, the width of a token's latent.
+    pub latent_channels: i64,
+    /// The side of a patch in pixels.
+    pub patch: i64,
+    /// The sizes of the training images.
+    pub trained: TrainedSizes,
+    /// The base of rotary positions, and what they do beyond the trained sizes; `None`: positions
+    /// are learned.
+    pub rotary: Option<(f64, Extension)>,
 }
 
 impl Sizes {
@@ -59,7 +87,7 @@ impl Sizes {
     ///
     /// # Errors
     /// Names the key, its value and the range.
-    pub fn check_ranges(self, prefix: &str) -> Result<(), ModelError> {
+    fn check_ranges(self, prefix: &str) -> Result<(), ModelError> {
         let Self { width, depth, heads } = self;
         check_range(&format!("{prefix}width"), width, 1..=65536)?;
         check_range(&format!("{prefix}depth"), depth, 1..=1024)?;
@@ -71,7 +99,7 @@ impl Sizes {
     ///
     /// # Errors
     /// Names both keys, whose names begin with `prefix`.
-    pub fn check_heads(self, prefix: &str, turned: bool) -> Result<(), ModelError> {
+    fn check_heads(self, prefix: &str, turned: bool) -> Result<(), ModelError> {
         let Self { width, heads, .. } = self;
         if width % heads != 0 {
             let divisor = (1..=heads).rev().find(|divisor| width % divisor == 0).unwrap_or(1);
@@ -91,10 +119,81 @@ impl Sizes {
     }
 }
 
+impl<S: NamedSize> GivenHalves<S> {
+    /// The keys `size`, and `width`, `depth` and `heads`, of the encoder and of the decoder. The
+    /// encoder has the size `absent` where nothing is given, and the decoder the encoder's.
+    #[must_use]
+    pub fn new(
+        encoder: (Option<S>, [Option<i64>; 3]),
+        decoder: (Option<S>, [Option<i64>; 3]),
+        absent: S,
+    ) -> Self {
+        let given = |prefix, (size, numbers)| Given { prefix, size, numbers };
+        Self { encoder: given("model.", encoder), decoder: given("model.decoder_", decoder), absent }
+    }
+
+    /// The sizes of encoder and decoder.
+    #[must_use]
+    pub fn sizes(&self) -> [Sizes; 2] {
+        let encoder = self.encoder.sizes(self.absent.sizes());
+        [encoder, self.decoder.sizes(encoder)]
+    }
+
+    /// Checks both halves. `turned`: whether their heads are rotated.
+    ///
+    /// # Errors
+    /// Names the key that is out of its range, or those that do not fit each other.
+    pub fn check(&self, turned: bool) -> Result<(), ModelError> {
+        for (given, sizes) in [&self.encoder, &self.decoder].into_iter().zip(self.sizes()) {
+            sizes.check_ranges(given.prefix)?;
+            given.check(sizes, turned)?;
+        }
+        Ok(())
+    }
+}
+
+impl TransformerPlan {
+    /// Around a quantizer, with the latents' width that a config states.
+    ///
+    /// # Errors
+    /// When the quantizer's settings are wrong, or it does not take latents of this width.
+    pub fn new<S: NamedSize>(
+        halves: &GivenHalves<S>,
+        (quantizer, latent_channels): (&QuantizerConfig, Option<i64>),
+        (patch, trained): (i64, TrainedSizes),
+        rotary: Option<(f64, Extension)>,
+    ) -> Result<Self, ModelError> {
+        let quantizer = quantizer.settings();
+        quantizer.check()?;
+        let latent_channels = latent_channels.unwrap_or_else(|| quantizer.natural_width());
+        quantizer.check_width(latent_channels)?;
+        let [encoder, decoder] = halves.sizes();
+        Ok(Self { encoder, decoder, latent_channels, patch, trained, rotary })
+    }
+
+    /// The patches of an image of the planned size.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
+        patches_of(self.trained.image, self.patch)
+    }
+
+    /// The most rows and the most columns of patches in training, from which positions extend.
+    #[must_use]
+    pub fn trained_grid(&self) -> Grid {
+        patches_of(self.trained.largest, self.patch)
+    }
+
+    /// How a transformer of these sizes rotates patches; `None`: it adds learned positions.
+    #[must_use]
+    pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
+        let (base, extension) = self.rotary?;
+        Some(RotationSettings { base, head_dim: sizes.head_dim(), trained: self.trained_grid(), extension })
+    }
+}
+
 impl<S: NamedSize> Given<S> {
     /// The sizes, those of `absent` where neither a name nor a number is given.
-    #[must_use]
-    pub fn sizes(&self, absent: Sizes) -> Sizes {
+    fn sizes(&self, absent: Sizes) -> Sizes {
         let Sizes { width, depth, heads } = self.size.map_or(absent, NamedSize::sizes);
         let [given_width, given_depth, given_heads] = self.numbers;
         Sizes {
@@ -109,7 +208,7 @@ impl<S: NamedSize> Given<S> {
     ///
     /// # Errors
     /// Names the keys that do not fit each other.
-    pub fn check(&self, sizes: Sizes, turned: bool) -> Result<(), ModelError> {
+    fn check(&self, sizes: Sizes, turned: bool) -> Result<(), ModelError> {
         let keys = ["width", "depth", "heads"];
         if let (Some(size), Some(place)) = (self.size, self.numbers.iter().position(Option::is_some)) {
             let (prefix, key) = (self.prefix, keys[place]);

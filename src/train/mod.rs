@@ -1,5 +1,6 @@
 //! Training. A task says what is minimised; [`Trainer`] is the only loop.
 
+mod agreement;
 mod error;
 mod exactness;
 mod finite;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::agreement::Agreement;
 use super::error::chain;
 use super::finite::{FiniteCheck, GroupTensors, StepNumbers};
 use super::group::{Group, sharing};
 use super::persist::{Live, Progress};
-use super::signals::vote;
 use super::task::{
     At, Batches, Begun, Bookmark, Fetched, GroupId, Monitor, ParameterGroup, Passes, Surroundings, Task,
     merge, merge_over,
@@ -23,7 +23,7 @@ use super::{Config, Signals, StateError, TrainError};
 use crate::checkpoint::{Error, Resumed, RunWriter, Saved, Saver, Snapshot};
 use crate::logger::{Logger, LoggerOptions, METRICS_FILE, check_rows};
 use crate::optim::{Sharing, WeightAverage};
-use crate::world::{SumUnderWay, World};
+use crate::world::World;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision, catching, with_precision, with_tf32};
 
@@ -364,14 +364,14 @@ impl<T: Task> Trainer<T> {
             learning.push((id, Tensor::stack(losses, 0).sum(Kind::Float)));
         }
         // While the gradients are still on their way.
-        let agreement = begin_agreement(world, &learning, self.around.signals.came())?;
+        let agreement = Agreement::begin(world, &learning, self.around.signals.came())?;
         let mut numbers = vec![];
         for (id, loss) in learning {
             let group = &self.groups[id];
             group.finish_gradients()?;
             numbers.push(GroupTensors { id, name: group.name, loss, grad_norm: group.optimizer.clip()? });
         }
-        let votes = finish_agreement(world, agreement, &mut numbers)?;
+        let votes = agreement.finish(world, &mut numbers)?;
         let (found_inf, read) = self.finite.take(step + 1, &numbers, votes.as_ref(), &fetched.names)?;
         // On CUDA a bad step is known one step later. Until then only the optimizers are held back;
         // nothing is evaluated or saved before the check.
@@ -569,36 +569,6 @@ impl<T: Task> Trainer<T> {
             self.around.logger.warn(&format!("step {step}: {}; training goes on", chain(&error)));
         }
     }
-}
-
-/// Begins to exchange the losses of the groups and the vote on signals; `None` in a single process.
-/// Nothing waits for the device.
-fn begin_agreement(
-    world: &World,
-    learning: &[(GroupId, Tensor)],
-    signal: Option<i32>,
-) -> Result<Option<SumUnderWay>, TrainError> {
-    if world.size() == 1 {
-        return Ok(None);
-    }
-    let losses: Vec<&Tensor> = learning.iter().map(|(_, loss)| loss).collect();
-    let losses = Tensor::stack(&losses, 0);
-    let votes = Tensor::from_slice(&vote(signal)).to_kind(Kind::Float).to_device(losses.device());
-    Ok(Some(world.begin_sum(&Tensor::cat(&[&losses, &votes], 0))?))
-}
-
-/// Makes the losses their means over all processes, and returns the sums of their votes.
-fn finish_agreement(
-    world: &World,
-    agreement: Option<SumUnderWay>,
-    numbers: &mut [GroupTensors],
-) -> Result<Option<Tensor>, TrainError> {
-    let Some(agreement) = agreement else { return Ok(None) };
-    let (sums, groups) = (world.finish_sum(agreement)?, numbers.len() as i64);
-    for (own, sum) in numbers.iter_mut().zip(sums.narrow(0, 0, groups).unbind(0)) {
-        own.loss = sum / f64::from(world.size());
-    }
-    Ok(Some(sums.narrow(0, groups, sums.size()[0] - groups)))
 }
 
 fn prefixed(prefix: &str, figures: &[(String, f64)]) -> Vec<(String, f64)> {

@@ -1,27 +1,8 @@
 use super::{Config, PerStage, Variant};
+use crate::model::testing::{build, fsq, images, size};
 use crate::model::*;
-use crate::variables::Variables;
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, drop_grads, no_grad, with_precision};
-
-fn fsq() -> QuantizerConfig {
-    toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
-}
-
-fn size((height, width): (u32, u32)) -> ImageSize {
-    ImageSize { height, width }
-}
-
-fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
-    let vs = Variables::new(Device::Cpu);
-    pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), size(image))?;
-    Ok((vs, tokenizer))
-}
-
-fn images(h: i64, w: i64) -> Tensor {
-    Tensor::rand([2, 3, h, w], (Kind::Float, Device::Cpu)) * 2.0 - 1.0
-}
 
 #[test]
 fn shapes_follow_the_strides() {

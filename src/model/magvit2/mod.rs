@@ -81,7 +81,7 @@ impl model::Plan for Plan {
     }
 
     fn description(&self) -> Result<serde_json::Value, ModelError> {
-        serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
+        model::as_json(&Description::of(self))
     }
 }
 

@@ -1,5 +1,6 @@
 use super::Config;
 use super::decoder::depth_to_space;
+use crate::model::testing::{build_with, images, size};
 use crate::model::*;
 use crate::variables::Variables;
 use pixtok_base::seed::Seed;
@@ -15,19 +16,8 @@ fn lfq() -> QuantizerConfig {
     toml::from_str("kind = \"lfq\"\nbits = 6").unwrap()
 }
 
-fn size((height, width): (u32, u32)) -> ImageSize {
-    ImageSize { height, width }
-}
-
 fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
-    let vs = Variables::new(Device::Cpu);
-    pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &lfq(), size(image))?;
-    Ok((vs, tokenizer))
-}
-
-fn images(h: i64, w: i64) -> Tensor {
-    Tensor::rand([2, 3, h, w], (Kind::Float, Device::Cpu)) * 2.0 - 1.0
+    build_with(config, &lfq(), size(image))
 }
 
 #[test]

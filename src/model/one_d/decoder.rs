@@ -38,12 +38,12 @@ enum Pixels {
 
 impl Decoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
-        let (width, patch) = (plan.decoder.width, plan.settings.patch);
+        let (width, patch) = (plan.common.decoder.width, plan.settings.patch);
         let recompute = plan.settings.checkpoint_blocks;
         Self {
-            stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
+            stem: beside_latent(&(path / "stem"), plan.common.latent_channels, width),
             mask_token: vectors(path, "mask_token", 1, width),
-            transformer: Transformer::new(path, plan, plan.decoder),
+            transformer: Transformer::new(path, plan, plan.common.decoder),
             pixels: match &plan.pixel_decoder {
                 None => {
                     let linear = (path / "pixels").touching_pixels();

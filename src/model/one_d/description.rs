@@ -21,13 +21,13 @@ pub(super) struct Description {
 impl Description {
     /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
-        let Grid { h, w } = plan.trained_grid();
+        let Grid { h, w } = plan.common.trained_grid();
         Self {
             kind: "one-d",
             settings: Config {
                 // Only training uses it.
                 checkpoint_blocks: false,
-                ..plan.settings.clone().in_numbers(plan.latent_channels)
+                ..plan.settings.clone().in_numbers(plan.common.latent_channels)
             },
             trained_grid: [h, w],
         }

@@ -31,12 +31,12 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
-        let (width, patch, tokens) = (plan.encoder.width, plan.settings.patch, plan.tokens());
+        let (width, patch, tokens) = (plan.common.encoder.width, plan.settings.patch, plan.tokens());
         Self {
             stem: padded_conv(&(path / "stem").touching_pixels(), (3, width), patch, patch, 0),
             latent_tokens: vectors(path, "latent_tokens", tokens, width),
-            transformer: Transformer::new(path, plan, plan.encoder),
-            head: beside_latent(&(path / "head"), width, plan.latent_channels),
+            transformer: Transformer::new(path, plan, plan.common.encoder),
+            head: beside_latent(&(path / "head"), width, plan.common.latent_channels),
             layout: plan.settings.layout,
             patch,
             tokens,

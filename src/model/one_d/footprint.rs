@@ -18,7 +18,7 @@ const DECODED: i64 = 2;
 fn add_transformer(count: &mut Count, plan: &Plan, sizes: Sizes, device: Device) {
     let positions = 1 + plan.patches() + plan.tokens();
     let stack = plan.stack(sizes);
-    let (kept, again) = stack.saved(plan.rotation(sizes).is_some(), device);
+    let (kept, again) = stack.saved(plan.common.rotation(sizes).is_some(), device);
     let ends = Saved { halves: 0, floats: ENDS * sizes.width };
     count.add(positions, kept.and(ends));
     count.add_again(positions, again);
@@ -27,7 +27,7 @@ fn add_transformer(count: &mut Count, plan: &Plan, sizes: Sizes, device: Device)
 
 fn add_pixel_decoder(count: &mut Count, plan: &Plan, settings: &PixelDecoder, device: Device) {
     let patches = plan.patches();
-    let of_patch = 2 * plan.decoder.width + settings.codes + settings.code_dim;
+    let of_patch = 2 * plan.common.decoder.width + settings.codes + settings.code_dim;
     count.add(patches * of_patch, Saved { halves: 1, floats: 1 });
     let layer = Saved::by_layer(device);
     let coarsest = settings.channels * settings.multipliers.last().copied().unwrap_or(1);
@@ -48,9 +48,9 @@ fn add_pixel_decoder(count: &mut Count, plan: &Plan, settings: &PixelDecoder, de
 /// Of the planned network on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
-    add_transformer(&mut encoder, plan, plan.encoder, device);
-    add_transformer(&mut decoder, plan, plan.decoder, device);
-    let image = plan.trained.image;
+    add_transformer(&mut encoder, plan, plan.common.encoder, device);
+    add_transformer(&mut decoder, plan, plan.common.decoder, device);
+    let image = plan.common.trained.image;
     let pixels = 3 * i64::from(image.height) * i64::from(image.width);
     encoder.add(pixels, Saved { halves: 0, floats: 1 });
     decoder.add(pixels, Saved { halves: 0, floats: DECODED });

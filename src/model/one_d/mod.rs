@@ -75,7 +75,7 @@ impl model::Plan for Plan {
     }
 
     fn side_multiple(&self) -> i64 {
-        self.settings.patch
+        self.common.patch
     }
 
     fn only_size(&self) -> Option<ImageSize> {
@@ -83,7 +83,7 @@ impl model::Plan for Plan {
     }
 
     fn latent_channels(&self) -> i64 {
-        self.latent_channels
+        self.common.latent_channels
     }
 
     fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
@@ -99,7 +99,7 @@ impl model::Plan for Plan {
     }
 
     fn description(&self) -> Result<serde_json::Value, ModelError> {
-        serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
+        model::as_json(&Description::of(self))
     }
 }
 

@@ -1,23 +1,16 @@
 use super::{Config, Layout, PixelDecoder, Positions, Size};
 use crate::layers::Extension;
 use crate::model::tail_drop::TailDrop;
-use crate::model::{ImageSize, ModelError, Settings, TokenShape, Tokenizer, TrainedSizes, dotted_keys};
-use crate::quantizer::{Mode, QuantizerConfig};
-use crate::variables::{Component, Role, Variables};
+use crate::model::testing::{build, build_with, fsq, size};
+use crate::model::{Settings, TokenShape, TrainedSizes, dotted_keys};
+use crate::quantizer::Mode;
+use crate::variables::{Component, Role};
 use pixtok_base::seed::Seed;
 use pixtok_torch::{Precision, no_grad, with_precision};
 use tch::{Device, Kind, Tensor};
 
 /// 5×7 patches of 4×4 pixels.
 const IMAGE: (u32, u32) = (20, 28);
-
-fn fsq() -> QuantizerConfig {
-    toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
-}
-
-fn size((height, width): (u32, u32)) -> ImageSize {
-    ImageSize { height, width }
-}
 
 fn small() -> Config {
     Config {
@@ -46,17 +39,6 @@ fn legacy() -> Config {
         norm_groups: 4,
     };
     Config { layout: Layout::Legacy, pixel_decoder: Some(pixels), ..small() }
-}
-
-fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
-    build_for(config, size(image).into())
-}
-
-fn build_for(config: &Config, trained: TrainedSizes) -> Result<(Variables, Tokenizer), ModelError> {
-    let vs = Variables::new(Device::Cpu);
-    pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), trained)?;
-    Ok((vs, tokenizer))
 }
 
 fn refusal(config: &Config, image: (u32, u32)) -> String {
@@ -144,7 +126,7 @@ fn an_extension_changes_only_larger_images() {
 fn rotations_extend_from_the_most_rows_and_columns_in_training() {
     let trained = TrainedSizes { image: size(IMAGE), largest: size((40, 44)) };
     let recon = |extension, image: (u32, u32)| {
-        let (_vs, tokenizer) = build_for(&Config { extension, ..turned() }, trained).unwrap();
+        let (_vs, tokenizer) = build_with(&Config { extension, ..turned() }, &fsq(), trained).unwrap();
         pixtok_torch::reseed(Seed(4));
         no_grad(|| tokenizer.forward(&images(image), Mode::Eval)).unwrap().recon
     };

@@ -38,7 +38,7 @@ impl Transformer {
         let norm = |name: &str| Norm::new(&(path / name), NormKind::Layer, width, LAYER_NORM_EPS);
         Self {
             class_token: vectors(path, "class_token", 1, width),
-            positions: match plan.rotation(sizes) {
+            positions: match plan.common.rotation(sizes) {
                 None => Positions::Learned(vectors(path, "positions", 1 + plan.patches(), width)),
                 Some(settings) => Positions::Turned(settings),
             },

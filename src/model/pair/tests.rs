@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::testing::build_with;
 use crate::model::*;
 use crate::variables::Variables;
 use pixtok_base::seed::Seed;
@@ -30,10 +31,7 @@ fn refusal(pair: &super::Config) -> String {
 }
 
 fn build(settings: &dyn Settings) -> (Variables, Tokenizer) {
-    let store = Variables::new(Device::Cpu);
-    pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&store, settings, &fsq(), SIZE).unwrap();
-    (store, tokenizer)
+    build_with(settings, &fsq(), SIZE).unwrap()
 }
 
 fn images() -> Tensor {

@@ -12,16 +12,11 @@ fn fail(message: String) -> Result<(), ModelError> {
 
 /// Checks all settings for images of this size.
 pub(super) fn check(config: &Config, image: ImageSize) -> Result<(), ModelError> {
-    let (encoder, decoder) = (config.encoder_given(), config.decoder_given());
-    let (of_encoder, of_decoder) = (config.encoder_sizes(), config.decoder_sizes());
-    of_encoder.check_ranges(encoder.prefix)?;
-    of_decoder.check_ranges(decoder.prefix)?;
+    let turned = config.positions == Positions::Rope;
+    config.halves().check(turned)?;
     check_range("model.patch", config.patch, 1..=1024)?;
     check_range("model.registers", config.registers, 0..=1024)?;
     check_range("model.latent_channels", config.latent_channels.unwrap_or(1), 1..=65536)?;
-    let turned = config.positions == Positions::Rope;
-    encoder.check(of_encoder, turned)?;
-    decoder.check(of_decoder, turned)?;
     numbers(config)?;
     if config.positions == Positions::Learned && config.extension == Extension::Ntk {
         return fail(

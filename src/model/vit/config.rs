@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{AttentionNorm, Extension, FeedForwardKind, NormKind};
-use crate::model::transformer::{Given, NamedSize, ROPE_BASE, Sizes};
+use crate::model::transformer::{GivenHalves, NamedSize, ROPE_BASE, Sizes};
 
 /// Settings of encoder and decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,25 +136,19 @@ impl NamedSize for Size {
 }
 
 impl Config {
-    /// The keys of the encoder's transformer.
-    pub(super) fn encoder_given(&self) -> Given<Size> {
-        Given { prefix: "model.", size: self.size, numbers: [self.width, self.depth, self.heads] }
+    /// What the keys say about both transformers.
+    pub(super) fn halves(&self) -> GivenHalves<Size> {
+        GivenHalves::new(
+            (self.size, [self.width, self.depth, self.heads]),
+            (self.decoder_size, [self.decoder_width, self.decoder_depth, self.decoder_heads]),
+            Size::S,
+        )
     }
 
-    /// The keys of the decoder's transformer.
-    pub(super) fn decoder_given(&self) -> Given<Size> {
-        let numbers = [self.decoder_width, self.decoder_depth, self.decoder_heads];
-        Given { prefix: "model.decoder_", size: self.decoder_size, numbers }
-    }
-
-    /// The transformer of the encoder.
-    pub(super) fn encoder_sizes(&self) -> Sizes {
-        self.encoder_given().sizes(Size::S.sizes())
-    }
-
-    /// The transformer of the decoder.
-    pub(super) fn decoder_sizes(&self) -> Sizes {
-        self.decoder_given().sizes(self.encoder_sizes())
+    /// The base of rotary positions, and what they do beyond the trained sizes.
+    pub(super) fn rotary(&self) -> Option<(f64, Extension)> {
+        let base = self.rope_base.unwrap_or(ROPE_BASE);
+        (self.positions == Positions::Rope).then_some((base, self.extension))
     }
 
     /// The width inside a feed-forward part.
@@ -165,7 +159,7 @@ impl Config {
     /// The settings with fixed defaults of absent keys written out.
     pub(super) fn resolved(mut self) -> Self {
         if self.size.is_none() {
-            [self.width, self.depth, self.heads] = self.encoder_sizes().written();
+            [self.width, self.depth, self.heads] = self.halves().sizes()[0].written();
         }
         if self.positions == Positions::Rope {
             self.rope_base.get_or_insert(ROPE_BASE);
@@ -175,7 +169,7 @@ impl Config {
 
     /// The settings with numbers for names of sizes and for absent keys.
     pub(super) fn in_numbers(mut self, latent_channels: i64) -> Self {
-        let (encoder, decoder) = (self.encoder_sizes(), self.decoder_sizes());
+        let [encoder, decoder] = self.halves().sizes();
         (self.size, self.decoder_size) = (None, None);
         self = self.resolved();
         [self.width, self.depth, self.heads] = encoder.written();

@@ -24,10 +24,10 @@ pub(super) struct Decoder {
 
 impl Decoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
-        let width = plan.decoder.width;
+        let width = plan.common.decoder.width;
         Self {
-            stem: beside_latent(&(path / "stem"), plan.latent_channels, width),
-            trunk: Trunk::new(path, plan, plan.decoder, Component::Decoder),
+            stem: beside_latent(&(path / "stem"), plan.common.latent_channels, width),
+            trunk: Trunk::new(path, plan, plan.common.decoder, Component::Decoder),
             head: Linear::new(&(path / "head").touching_pixels(), width, plan.patch_numbers()),
             conv: plan.settings.head_conv.then(|| conv(&(path / "conv").touching_pixels(), 3, 3, 3, 1)),
             patch: plan.settings.patch,

@@ -27,17 +27,17 @@ pub(super) struct Description {
 impl Description {
     /// Describes a planned network.
     pub fn of(plan: &Plan) -> Self {
-        let Grid { h, w } = plan.trained_grid();
+        let Grid { h, w } = plan.common.trained_grid();
         Self {
             kind: "vit",
             settings: Config {
                 // Only training uses these.
                 stochastic_depth: 0.0,
                 checkpoint_blocks: false,
-                ..plan.settings.clone().in_numbers(plan.latent_channels)
+                ..plan.settings.clone().in_numbers(plan.common.latent_channels)
             },
-            hidden: plan.settings.hidden(plan.encoder.width),
-            decoder_hidden: plan.settings.hidden(plan.decoder.width),
+            hidden: plan.settings.hidden(plan.common.encoder.width),
+            decoder_hidden: plan.settings.hidden(plan.common.decoder.width),
             eps: EPS,
             trained_grid: [h, w],
         }

@@ -24,11 +24,11 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub fn new(path: &Scope, plan: &Plan) -> Self {
-        let (width, patch) = (plan.encoder.width, plan.settings.patch);
+        let (width, patch) = (plan.common.encoder.width, plan.settings.patch);
         Self {
             stem: padded_conv(&(path / "stem").touching_pixels(), (3, width), patch, patch, 0),
-            trunk: Trunk::new(path, plan, plan.encoder, Component::Encoder),
-            head: beside_latent(&(path / "head"), width, plan.latent_channels),
+            trunk: Trunk::new(path, plan, plan.common.encoder, Component::Encoder),
+            head: beside_latent(&(path / "head"), width, plan.common.latent_channels),
             patch,
             only_size: plan.only_size(),
         }

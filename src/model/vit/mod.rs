@@ -69,11 +69,11 @@ impl Settings for Config {
 
 impl model::Plan for Plan {
     fn shape(&self) -> TokenShape {
-        self.grid().into()
+        self.common.grid().into()
     }
 
     fn side_multiple(&self) -> i64 {
-        self.settings.patch
+        self.common.patch
     }
 
     fn only_size(&self) -> Option<ImageSize> {
@@ -81,7 +81,7 @@ impl model::Plan for Plan {
     }
 
     fn latent_channels(&self) -> i64 {
-        self.latent_channels
+        self.common.latent_channels
     }
 
     fn encoder(&self, scope: &Scope) -> Box<dyn model::Encoder> {
@@ -97,7 +97,7 @@ impl model::Plan for Plan {
     }
 
     fn description(&self) -> Result<serde_json::Value, ModelError> {
-        serde_json::to_value(Description::of(self)).map_err(|error| ModelError::Network(error.to_string()))
+        model::as_json(&Description::of(self))
     }
 }
 

@@ -2,12 +2,10 @@
 
 use super::check::check;
 use super::config::{Config, Positions};
-use crate::layers::{BlockSettings, Extension, RotationSettings, StackSettings};
-use crate::model::grid::patches_of;
-use crate::model::transformer::{ROPE_BASE, Sizes};
+use crate::layers::{BlockSettings, Extension, StackSettings};
+use crate::model::transformer::{Sizes, TransformerPlan};
 use crate::model::{ImageSize, ModelError, TrainedSizes};
 use crate::quantizer::QuantizerConfig;
-use pixtok_tokens::Grid;
 
 /// The epsilon of every normalisation, as in ViT.
 pub(super) const EPS: f64 = 1e-6;
@@ -16,11 +14,7 @@ pub(super) const EPS: f64 = 1e-6;
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub settings: Config,
-    pub encoder: Sizes,
-    pub decoder: Sizes,
-    /// C, the width of a position's latent.
-    pub latent_channels: i64,
-    pub trained: TrainedSizes,
+    pub common: TransformerPlan,
 }
 
 impl Plan {
@@ -33,28 +27,15 @@ impl Plan {
         quantizer: &QuantizerConfig,
         trained: TrainedSizes,
     ) -> Result<Self, ModelError> {
-        let quantizer = quantizer.settings();
-        quantizer.check()?;
         check(config, trained.image)?;
-        let latent_channels = config.latent_channels.unwrap_or_else(|| quantizer.natural_width());
-        quantizer.check_width(latent_channels)?;
-        Ok(Self {
-            encoder: config.encoder_sizes(),
-            decoder: config.decoder_sizes(),
-            latent_channels,
-            trained,
-            settings: config.clone(),
-        })
-    }
-
-    /// The patches of an image of the planned size.
-    pub fn grid(&self) -> Grid {
-        patches_of(self.trained.image, self.settings.patch)
-    }
-
-    /// The most rows and the most columns of patches in training, from which positions extend.
-    pub fn trained_grid(&self) -> Grid {
-        patches_of(self.trained.largest, self.settings.patch)
+        let width = config.latent_channels;
+        let common = TransformerPlan::new(
+            &config.halves(),
+            (quantizer, width),
+            (config.patch, trained),
+            config.rotary(),
+        )?;
+        Ok(Self { settings: config.clone(), common })
     }
 
     /// The number of values in a patch: 3 colours of each pixel.
@@ -65,17 +46,7 @@ impl Plan {
     /// The only size of images that the network takes, if its positions allow no other.
     pub fn only_size(&self) -> Option<ImageSize> {
         let Config { positions, extension, .. } = self.settings;
-        (positions == Positions::Learned && extension == Extension::None).then_some(self.trained.image)
-    }
-
-    /// How a transformer of these sizes rotates patches; `None`: it adds learned positions.
-    pub fn rotation(&self, sizes: Sizes) -> Option<RotationSettings> {
-        (self.settings.positions == Positions::Rope).then(|| RotationSettings {
-            base: self.settings.rope_base.unwrap_or(ROPE_BASE),
-            head_dim: sizes.head_dim(),
-            trained: self.trained_grid(),
-            extension: self.settings.extension,
-        })
+        (positions == Positions::Learned && extension == Extension::None).then_some(self.common.trained.image)
     }
 
     /// The blocks of a transformer of these sizes.

@@ -33,7 +33,7 @@ pub(super) struct Learned {
 
 impl Learned {
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes) -> Self {
-        let trained = plan.trained_grid();
+        let trained = plan.common.trained_grid();
         Self {
             table: vectors(path, "positions", trained.positions() as i64, sizes.width),
             trained,

@@ -1,7 +1,8 @@
 use super::*;
 use crate::layers::{AttentionNorm, FeedForwardKind, NormKind};
+use crate::model::size_of;
+use crate::model::testing::{build, build_with, fsq, size};
 use crate::model::transformer::{NamedSize, Sizes};
-use crate::model::{Tokenizer, size_of};
 use crate::quantizer::Mode;
 use crate::variables::{Role, Variables};
 use crate::world::World;
@@ -9,14 +10,6 @@ use pixtok_base::seed::Seed;
 use pixtok_torch::{Noise, Precision, no_grad, with_precision};
 use serde_json::json;
 use tch::{Kind, Tensor};
-
-fn fsq() -> QuantizerConfig {
-    toml::from_str("kind = \"fsq\"\nlevels = [8, 5, 5, 5]").unwrap()
-}
-
-fn size((height, width): (u32, u32)) -> ImageSize {
-    ImageSize { height, width }
-}
 
 /// Patches of 4×4, and sizes for tests.
 fn small() -> Config {
@@ -37,17 +30,6 @@ fn full() -> Config {
         latent_channels: Some(9),
         ..small()
     }
-}
-
-fn build(config: &Config, image: (u32, u32)) -> Result<(Variables, Tokenizer), ModelError> {
-    build_for(config, size(image).into())
-}
-
-fn build_for(config: &Config, trained: TrainedSizes) -> Result<(Variables, Tokenizer), ModelError> {
-    let vs = Variables::new(Device::Cpu);
-    pixtok_torch::reseed(Seed(1));
-    let tokenizer = Tokenizer::new(&vs, config, &fsq(), trained)?;
-    Ok((vs, tokenizer))
 }
 
 fn images(batch: i64, (h, w): (u32, u32)) -> Tensor {
@@ -114,8 +96,8 @@ fn the_named_sizes_have_the_parameters_that_their_formula_says() {
     let ends = (3 * 256 * 384 + 384) + 384 + (384 * 9 + 9);
     assert_eq!(vs.parameters(&[Component::Encoder]), 21_290_496 + ends);
     // Without a size it is S, and the decoder is as the encoder.
-    assert_eq!(Config::default().encoder_sizes(), Size::S.sizes());
-    assert_eq!(config.decoder_sizes(), Size::S.sizes());
+    assert_eq!(Config::default().halves().sizes(), [Size::S.sizes(); 2]);
+    assert_eq!(config.halves().sizes(), [Size::S.sizes(); 2]);
     assert_eq!((small().hidden(32), gelu.hidden(32), small().hidden(384)), (128, 128, 1024));
 }
 
@@ -141,7 +123,7 @@ fn decode_of_the_indices_is_the_reconstruction() {
 /// Latents of images of this size with each extension, after a training on these sizes.
 fn extended(trained: TrainedSizes, image: (u32, u32)) -> [Tensor; 3] {
     [Extension::None, Extension::Interpolate, Extension::Ntk].map(|extension| {
-        let (vs, tokenizer) = build_for(&Config { extension, ..small() }, trained).unwrap();
+        let (vs, tokenizer) = build_with(&Config { extension, ..small() }, &fsq(), trained).unwrap();
         // New weights hardly prefer one position to another.
         no_grad(|| {
             for (name, weight) in &mut vs.tensors() {
@@ -184,7 +166,7 @@ fn positions_extend_from_the_most_rows_and_columns_in_training() {
     }
     // The table of learned ones has as many.
     let learned = Config { positions: Positions::Learned, extension: Extension::Interpolate, ..small() };
-    let (vs, tokenizer) = build_for(&learned, trained).unwrap();
+    let (vs, tokenizer) = build_with(&learned, &fsq(), trained).unwrap();
     assert_eq!(vs.tensors()["encoder.positions"].size(), [110, 32]);
     for (h, w) in [(5, 7), (10, 5), (4, 11)] {
         let image = (4 * h, 4 * w);
@@ -274,7 +256,10 @@ fn stochastic_depth_does_not_depend_on_micro_batches() {
     assert!(largest(&off) > 1e-5 * largest(&evaluated));
     // The rates grow from 0.
     let plan = Plan::new(&config, &fsq(), size((20, 28)).into()).unwrap();
-    assert_eq!([0, 1, 2].map(|i| plan.stack(plan.encoder).of_block(i).stochastic_depth), [0.0, 0.25, 0.5]);
+    assert_eq!(
+        [0, 1, 2].map(|i| plan.stack(plan.common.encoder).of_block(i).stochastic_depth),
+        [0.0, 0.25, 0.5]
+    );
 }
 
 #[test]

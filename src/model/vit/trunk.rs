@@ -32,7 +32,7 @@ impl Trunk {
     pub fn new(path: &Scope, plan: &Plan, sizes: Sizes, half: Component) -> Self {
         let (width, registers) = (sizes.width, plan.settings.registers);
         Self {
-            positions: match plan.rotation(sizes) {
+            positions: match plan.common.rotation(sizes) {
                 Some(settings) => Positions::Turned(settings),
                 None => Positions::Learned(Learned::new(path, plan, sizes)),
             },
