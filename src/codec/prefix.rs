@@ -1,4 +1,4 @@
-//! A tokenizer of which only the first tokens of an image are used.
+//! A tokenizer that keeps only the first tokens of each image.
 
 use tch::Tensor;
 
@@ -59,7 +59,7 @@ impl<'a> Prefix<'a> {
         Ok(Self { codec, whole, length })
     }
 
-    /// Whether codebooks are left, but no axis of them, as for any tokenizer with one codebook.
+    /// Whether only one codebook is left. Then indices have no axis of codebooks.
     fn is_one_codebook(&self) -> bool {
         self.whole.axis == PrefixAxis::Codebooks && self.length == 1
     }

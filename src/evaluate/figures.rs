@@ -118,7 +118,7 @@ impl Figures {
         self.figures.iter().map(|figure| figure.name)
     }
 
-    /// Those of the figures that `other` has too.
+    /// The figures that `other` has too.
     pub(super) fn also_in(&self, other: &Self) -> Self {
         let has = |name: &str| other.figures.iter().any(|figure| figure.name == name);
         let figures = self.figures.iter().filter(|figure| has(figure.name)).cloned().collect();

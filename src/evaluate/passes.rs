@@ -123,7 +123,8 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// What the first tokens of an image can be decoded of, if its tokens decode in parts.
+    /// What can be left out when an image is decoded, tokens or codebooks, and how many there are;
+    /// `None` if only all of them decode.
     pub(super) fn prefixes(&self) -> Option<StatedPrefix> {
         match self {
             Self::Codec { codec, .. } => codec.prefixes(),

@@ -13,7 +13,7 @@ const COLUMN: usize = 10;
 /// The figures that depend on how many tokens of an image are decoded, at several lengths.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Curve {
-    /// What the lengths are of.
+    /// What the lengths count, tokens or codebooks, and how many there are in all.
     pub whole: StatedPrefix,
     /// Ascending lengths with their figures; the last one is that of all tokens.
     pub points: Vec<(u32, Figures)>,

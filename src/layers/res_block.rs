@@ -5,7 +5,7 @@ use tch::{Tensor, nn::Module};
 use super::{Conv2d, GroupNorm, conv, conv_without_bias, norm_silu};
 use crate::variables::Scope;
 
-/// What residual blocks differ in.
+/// The settings of a residual block.
 #[derive(Debug, Clone, Copy)]
 pub struct ResBlockSettings {
     /// Channels of the input and of the result.

@@ -83,7 +83,7 @@ impl Rotation {
     /// Rotates queries or keys, in float32 whatever the precision.
     ///
     /// # Shapes
-    /// `[B, heads, N, head_dim]`, of which the numbers of a head are adjacent -> the same.
+    /// `[B, heads, N, head_dim]` -> the same. The numbers of a head must be adjacent in memory.
     pub fn apply(&self, x: &Tensor) -> Tensor {
         let pairs = as_kind(x, Kind::Float).unflatten(-1, [-1, 2]).view_as_complex();
         as_kind(&(pairs * &self.turns).view_as_real().flatten(-2, -1), x.kind())

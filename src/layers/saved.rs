@@ -26,13 +26,13 @@ impl Saved {
         if fuses_norm_silu(device) { Self { halves: 2, floats: 0 } } else { Self { halves: 1, floats: 2 } }
     }
 
-    /// What `times` such parts keep.
+    /// The same for so many equal parts.
     #[must_use]
     pub fn times(self, times: i64) -> Self {
         Self { halves: self.halves * times, floats: self.floats * times }
     }
 
-    /// What both parts keep.
+    /// The sum over both parts.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { halves: self.halves + other.halves, floats: self.floats + other.floats }

@@ -35,7 +35,7 @@ pub struct Halves {
 }
 
 impl Halves {
-    /// Of no layer yet. `recomputed`: whether the backward pass computes blocks again.
+    /// An empty count. `recomputed`: whether the backward pass computes blocks again.
     #[must_use]
     pub fn new(recomputed: bool) -> Self {
         Self { encoder: Count::new(recomputed), decoder: Count::new(recomputed) }
@@ -67,7 +67,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// Of no layer yet. `recomputed`: whether the backward pass computes blocks again.
+    /// An empty count. `recomputed`: whether the backward pass computes blocks again.
     #[must_use]
     pub fn new(recomputed: bool) -> Self {
         Self { recomputed, ..Self::default() }

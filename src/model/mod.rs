@@ -158,7 +158,7 @@ pub trait Settings {
         None
     }
 
-    /// The same network with this extension; `None` if it has no such one.
+    /// The same network with this extension; `None` if the network cannot have it.
     fn with_extension(&self, _extension: Extension) -> Option<Config> {
         None
     }

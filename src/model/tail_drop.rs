@@ -33,7 +33,7 @@ pub fn check(settings: TailDrop, shape: TokenShape) -> Result<u32, ModelError> {
     Err(ModelError::Network(format!("model.tail_drop.keep_full is {keep_full}; {}", TailDrop::SHARE)))
 }
 
-/// What stands for absent tokens.
+/// The learned vector in place of absent tokens.
 #[derive(Debug)]
 pub struct Tail {
     settings: TailDrop,

@@ -63,7 +63,7 @@ impl Tokenizer {
         Self { encoder, quantizer, decoder, tail: None }
     }
 
-    /// The same with tail drop.
+    /// The same tokenizer, which applies tail drop.
     #[cfg(test)]
     pub(crate) fn with_tail(self, tail: Tail) -> Self {
         Self { tail: Some(tail), ..self }
@@ -248,8 +248,8 @@ impl Tokenizer {
         Ok(Reconstruction { recon, latents, quantized })
     }
 
-    /// What the decoder gets of quantized tokens, `[B, N, C]`: their latent, in training after tail
-    /// drop of the quantizer's stages and of the tokens.
+    /// The decoder's input for quantized tokens, `[B, N, C]`: their latent. In training, tail drop
+    /// of the quantizer's stages and of the tokens is applied to it.
     pub fn kept(&self, quantized: &Quantized, mode: Mode) -> Tensor {
         let latent = || quantized.latent.shallow_clone();
         let Mode::Train { noise, .. } = mode else { return latent() };

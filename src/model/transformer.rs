@@ -14,7 +14,8 @@ use pixtok_tokens::Grid;
 /// The base of the frequencies of a rotation where a config names none.
 pub const ROPE_BASE: f64 = 100.0;
 
-/// What the length of a rotated head must divide by: a pair for the row and a pair for the column.
+/// The length of a rotated head must be a multiple of this: it has a pair of numbers for the row
+/// and one for the column.
 const HEAD_MULTIPLE: i64 = 4;
 
 /// Width, depth and heads of a transformer.

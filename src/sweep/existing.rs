@@ -35,7 +35,8 @@ const FILES_AHEAD: usize = 256;
 pub(super) struct Tried {
     /// The number of codes of each codebook; absent without codebooks.
     pub codes: Option<i64>,
-    /// What the first of its tokens or codebooks are the first of; absent if only all decode.
+    /// What can be left out when an image is decoded, tokens or codebooks, and how many there are;
+    /// absent if only all of them decode.
     pub prefixes: Option<StatedPrefix>,
     /// Text that changes whenever the evaluation may come out differently because of what is there.
     pub identity: String,

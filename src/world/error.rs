@@ -49,7 +49,7 @@ pub enum WorldError {
     Interface {
         /// The name.
         name: String,
-        /// Those that there are.
+        /// The interfaces of this host.
         known: String,
     },
     /// This process found nobody at the meeting place.

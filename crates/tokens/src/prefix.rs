@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a set's tokens are the first of, if not all tokens of an image are stored. How many they are
-/// stands where it always does: in the grid, or in the number of codebooks.
+/// States that a set has only the first tokens or codebooks of each image. How many it has stands
+/// where it always does: in the grid, or in the number of codebooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatedPrefix {
-    /// What there are fewer of.
+    /// Whether it has fewer tokens or fewer codebooks.
     pub axis: PrefixAxis,
     /// How many the tokenizer makes.
     pub of: u32,
@@ -26,13 +26,13 @@ impl StatedPrefix {
     }
 }
 
-/// What a prefix is of.
+/// What a prefix shortens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrefixAxis {
     /// The tokens of an image, in a sequence.
     Tokens,
-    /// The codebooks of a residual quantizer, each of which refines those before it.
+    /// The codebooks of a residual quantizer, where each refines those before it.
     Codebooks,
 }
 

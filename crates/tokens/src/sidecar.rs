@@ -47,7 +47,7 @@ pub struct Sidecar {
     pub order: String,
     /// The latent grid, or the sequence.
     pub grid: StatedGrid,
-    /// What these tokens are the first of; absent if they are all tokens of their images.
+    /// States that only the first tokens or codebooks are stored; absent if all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<StatedPrefix>,
     /// Height and width in pixels of the encoded images; `None` if they differ.

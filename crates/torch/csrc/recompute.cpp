@@ -1,5 +1,5 @@
-// A block of a network of which only the input is kept for the backward pass, which computes the
-// block again.
+// A block of a network that keeps only its input for the backward pass, which computes the block
+// again.
 //
 // The block's parameters are inputs of its node. So the backward pass that runs outside adds to
 // their gradients, once for all places in which they are used, and calls their hooks. The pass

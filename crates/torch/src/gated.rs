@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn threads_do_not_show() {
         tch::manual_seed(1);
-        // Parts of which none begins on a whole vector.
+        // No part begins on a whole vector.
         let [gate, up, dy] = [0, 1, 2].map(|_| Tensor::randn([333, 301], CPU));
         let of = || with_derivatives(Kind::Float, [&gate, &up, &dy], gated_silu);
         let threads = tch::get_num_threads();

@@ -46,14 +46,13 @@ struct Kept<T, F> {
     f: F,
 }
 
-/// `f(block, x)`, of which only `x` is kept for the backward pass. The backward pass computes the
-/// rest again, under the same autocast state. It has no second derivatives. Values and gradients
+/// `f(block, x)`, keeping only `x` for the backward pass. The backward pass computes the rest
+/// again, under the same autocast state. It has no second derivatives. Values and gradients
 /// are those of `f(block, x)` to the last bit (where `x` is used nowhere else: three gradients may
 /// be summed in another order).
 ///
-/// `f` may use parameters and other leaves, of which it need not tell, and tensors without a
-/// gradient. It must do the same operations both times, so random numbers come from
-/// [`Noise`](super::Noise).
+/// `f` may use parameters, other leaves, and tensors without a gradient; it need not list them. It
+/// must do the same operations both times, so random numbers come from [`Noise`](super::Noise).
 ///
 /// It is a plain call of `f` if no gradient is needed, and under a trace.
 ///

@@ -11,7 +11,7 @@ fn by_attention(device: Device) -> Saved {
     if device == Device::Cpu { Saved { halves: 6, floats: 0 } } else { Saved { halves: 5, floats: 1 } }
 }
 
-/// Of the planned network on `device`.
+/// Counts what both halves of the network keep in a training step on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let (layer, attention) = (Saved::by_layer(device), by_attention(device));
     let block = layer.times(2);

@@ -178,7 +178,7 @@ fn settings_of_the_decoder_alone_are_keys_of_the_config() {
     );
 }
 
-/// What a config file says of blocks stays as it was, and a list is told from a number.
+/// A config with a number is written as before, and a list stays a list.
 #[test]
 fn residual_blocks_are_a_number_or_a_list() {
     let words = "channels = 16\nmultipliers = [1, 2, 4]\nres_blocks = 1\nattention = []\nmid_attention = false\n\

@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::layers::Saved;
 use crate::model::Halves;
 
-/// Of the planned network on `device`.
+/// Counts what both halves of the network keep in a training step on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let layer = Saved::by_layer(device);
     let block = layer.times(2);

@@ -177,7 +177,7 @@ impl PixelDecoder {
 }
 
 impl Config {
-    /// What the keys say about both transformers.
+    /// The keys that state the sizes of both transformers.
     pub(super) fn halves(&self) -> GivenHalves<Size> {
         GivenHalves::new(
             (self.size, [self.width, self.depth, self.heads]),

@@ -45,7 +45,7 @@ fn add_pixel_decoder(count: &mut Count, plan: &Plan, settings: &PixelDecoder, de
     count.add(finest * positions, layer);
 }
 
-/// Of the planned network on `device`.
+/// Counts what both halves of the network keep in a training step on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
     add_transformer(&mut encoder, plan, plan.common.encoder, device);

@@ -1,6 +1,6 @@
 //! TiTok (arXiv 2406.07550): an image becomes a sequence of N tokens that belong to no place. They
 //! go through the encoder's transformer beside the patches of the image, and through the decoder's
-//! beside mask tokens, of which it makes the patches.
+//! beside mask tokens, which become the patches.
 
 mod check;
 mod config;

@@ -16,9 +16,9 @@ pub(super) struct Encoder {
 /// The images that both halves take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Taken {
-    /// What sides have to be multiples of for both.
+    /// Sides of images must be multiples of this for both halves.
     pub side_multiple: i64,
-    /// The only size that one of both takes.
+    /// The only size of images that one of the halves takes.
     pub only_size: Option<ImageSize>,
     /// The fewest tokens of an image that the decoder can decode.
     pub fewest_tokens: usize,

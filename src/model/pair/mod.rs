@@ -24,8 +24,8 @@ pub struct Config {
     pub decoder: Half,
 }
 
-/// The settings of a network of which one half is used: in a config, a table like `[model]`. It is
-/// written with its kind, whatever that is.
+/// The settings of a network. The pair uses one half of it. In a config it is a table like
+/// `[model]`, which always names its kind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Half(Box<model::Config>);
 
@@ -116,7 +116,7 @@ impl Settings for Config {
         [&self.encoder, &self.decoder].into_iter().find_map(|half| half.settings().extension())
     }
 
-    /// With this extension of each half that has one.
+    /// Sets this extension in each half that has one.
     fn with_extension(&self, extension: Extension) -> Option<model::Config> {
         self.extension()?;
         let [encoder, decoder] = [&self.encoder, &self.decoder].map(|half| half.extended(extension));

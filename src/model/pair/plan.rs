@@ -9,7 +9,7 @@ use crate::model::{self, Halves, ImageSize, ModelError, TokenShape, TrainedSizes
 use crate::quantizer::QuantizerConfig;
 use crate::variables::{Component, Scope};
 
-/// The networks of which one half each is built.
+/// Two planned networks. One half of each is built.
 #[derive(Debug)]
 pub(super) struct Plan {
     /// What it was made from.
@@ -64,7 +64,7 @@ impl Plan {
     }
 }
 
-/// The network of which this half is used. Its own messages name its settings as those of `model`.
+/// Plans the network that gives this half. Its own messages call its settings those of `model`.
 fn network(
     half: Component,
     settings: &Half,

@@ -136,7 +136,7 @@ impl NamedSize for Size {
 }
 
 impl Config {
-    /// What the keys say about both transformers.
+    /// The keys that state the sizes of both transformers.
     pub(super) fn halves(&self) -> GivenHalves<Size> {
         GivenHalves::new(
             (self.size, [self.width, self.depth, self.heads]),

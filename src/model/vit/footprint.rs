@@ -19,7 +19,7 @@ fn add_transformer(count: &mut Count, plan: &Plan, sizes: Sizes, device: Device)
     count.at_work(positions * stack.block.widest());
 }
 
-/// Of the planned network on `device`.
+/// Counts what both halves of the network keep in a training step on `device`.
 pub(super) fn of(plan: &Plan, device: Device) -> Halves {
     let Halves { mut encoder, mut decoder } = Halves::new(plan.settings.checkpoint_blocks);
     add_transformer(&mut encoder, plan, plan.common.encoder, device);

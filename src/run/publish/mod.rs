@@ -166,7 +166,7 @@ fn check(folder: &Path, trained: &Trained, device: Device) -> Result<Agreement> 
 }
 
 /// A second size of images, if the modules take other sizes than that of the training. A sequence
-/// doesn't say of which size its image was, so its decoder is traced for one.
+/// doesn't state the size of its image, so its decoder is traced for one.
 fn other_size(trained: &Trained) -> Option<ImageSize> {
     let multiple = trained.tokenizer.side_multiple() as u32;
     let other = ImageSize { height: 2 * multiple, width: 3 * multiple };

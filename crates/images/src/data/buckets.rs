@@ -22,7 +22,7 @@
 //! nothing, even if only one of several processes can't read them, and a
 //! [`Cursor`](super::Cursor) of whole batches leads any number of processes to the same place.
 //!
-//! `data.image_size` is one of the sizes. Evaluations, sample sheets and exports use it alone.
+//! `data.image_size` is one of the sizes. Evaluations, sample sheets and exports use only this one.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;

@@ -45,10 +45,10 @@ pub struct Config {
     pub shuffle_window: usize,
     /// The size in pixels of the model's images.
     pub image_size: ImageSize,
-    /// The sizes of training images, of which `image_size` is one: each image is resized and
-    /// cropped to the one whose aspect is nearest to its picture's, and each batch is of one size.
+    /// The sizes of training images; `image_size` must be one of them. Each image is resized and
+    /// cropped to the size whose aspect is nearest to its picture's, and each batch is of one size.
     /// What does not fill a batch at the end of an epoch waits for the next one. An evaluation uses
-    /// `image_size` alone. Absent: only `image_size`.
+    /// only `image_size`. Absent: all images have `image_size`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub buckets: Option<Vec<ImageSize>>,
     /// The length in pixels to which the short side of a picture is resized before the crop.
